@@ -1,0 +1,47 @@
+# `make course` runs the course, `make test` passes the tests. Both set everything up first (in .venv), and both need no
+# network after that. `make help` lists the rest.
+PYTHON ?= python3
+PY := .venv/bin/python
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help course test lab readme refresh export widgets bench clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1 \t\2/' | expand -t 18
+
+.venv/.installed: settings.ini setup.py constraints.txt
+	@echo "Setting up .venv (about 7 GB on Linux, some minutes; once)"
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+course: .venv/.installed  ## run every lesson in order, offline; pages and executed notebooks go to _run/
+	$(PY) scripts/run_course.py $(LESSONS)
+
+test: .venv/.installed  ## every check, notebook and test, offline
+	$(PY) scripts/run_tests.py $(ONLY)
+
+lab: .venv/.installed  ## open lesson 1 in JupyterLab
+	$(PY) -m jupyter lab nbs/01_what_is_a_language_model.ipynb
+
+readme: .venv/.installed  ## make README.md from nbs/index.ipynb
+	$(PY) scripts/readme.py
+
+refresh: .venv/.installed  ## re-run one lesson and store its outputs: make refresh NB=nbs/02_chunking.ipynb
+	@test -n "$(NB)" || { echo "Say which notebook: make refresh NB=nbs/02_chunking.ipynb"; exit 2; }
+	$(PY) scripts/refresh.py $(NB)
+
+export: .venv/.installed  ## write the library from the notebooks, and clean the notebooks
+	.venv/bin/nbdev_clean && .venv/bin/nbdev_export
+
+widgets: .venv/.installed  ## drive every widget in a headless browser (needs Chromium)
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	$(PY) -m pytest tests/browser -q
+
+bench: .venv/.installed  ## measure against peers; tables are printed and kept in benchmarks/results
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	for b in benchmarks/bench_*.py; do $(PY) $$b || exit 1; done
+
+clean:  ## remove what the commands above have made, .venv included
+	rm -rf .venv _run _proc _docs build dist *.egg-info

@@ -1,0 +1,112 @@
+"What the other scripts know about notebooks: which there are, how to run one, what a clean one looks like."
+import json, os, re, sys, tempfile, time
+from pathlib import Path
+
+root = Path(__file__).resolve().parent.parent
+nbs = root / "nbs"
+flags = {"gpu", "network", "slow"}  # the same words as tst_flags in settings.ini
+machine_path = re.compile(r"(?<![\w.:/])/(?:root|tmp|work|home|Users|var|opt|usr)/[^\s\"'<>]*")
+offline = dict(
+    HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false", MPLBACKEND="module://matplotlib_inline.backend_inline",
+)
+
+
+def all_notebooks() -> list[Path]:
+    "Every notebook of the course, index last, homework included."
+    found = sorted(p for p in nbs.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    return [p for p in found if p.stem != "index"] + [p for p in found if p.stem == "index"]
+
+
+def lesson_notebooks() -> list[Path]:
+    "The numbered lessons, in order; 10 and 11 are reference pages, not lessons."
+    return [p for p in sorted(nbs.glob("0[0-9]_*.ipynb"))]
+
+
+def directives(source: str) -> dict[str, str]:
+    "The `#| name: value` lines at the top of a cell."
+    found = {}
+    for line in source.splitlines():
+        if not line.startswith("#|"): break
+        name, _, value = line[2:].strip().partition(":")
+        found[name.strip().split(" ")[0]] = value.strip()
+    return found
+
+
+def left_out(source: str) -> str:
+    "Why this cell does not run by default: the name of its flag, or the empty string."
+    marks = directives(source)
+    if marks.get("eval", "").lower() == "false": return "eval: false"
+    return next((flag for flag in sorted(flags) if flag in marks), "")
+
+
+def read(path: Path):
+    import nbformat
+    return nbformat.read(path, as_version=4)
+
+
+def write(nb, path: Path) -> None:
+    "Write a notebook whole or not at all."
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def execute(path: Path, on_cell=lambda i, n: None, timeout: int = 900):
+    """Run a notebook top to bottom in a fresh kernel and return it with its outputs, the flags of the cells left out, and
+    the seconds it took. Raises `nbclient.exceptions.CellExecutionError` where a cell fails."""
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    class Client(NotebookClient):
+        skipped: list = []
+
+        async def async_execute_cell(self, cell, cell_index, **kwargs):
+            on_cell(cell_index + 1, len(self.nb.cells))
+            why = left_out(cell.source) if cell.cell_type == "code" else ""
+            if not why: return await super().async_execute_cell(cell, cell_index, **kwargs)
+            self.skipped = self.skipped + [why]
+            cell.outputs, cell.execution_count = [], None
+            return cell
+
+    nb, config, sockets = read(path), Config(), tempfile.TemporaryDirectory()
+    if os.name == "posix":  # sockets in a folder instead of TCP: a kernel then needs no network interface at all
+        config.KernelManager.transport, config.KernelManager.ip = "ipc", f"{sockets.name}/k"
+    client = Client(nb, timeout=timeout, kernel_name="python3", config=config, record_timing=False, store_widget_state=True,
+                    resources={"metadata": {"path": str(path.parent)}})
+    start = time.perf_counter()
+    with sockets: client.execute()
+    return nb, client.skipped, time.perf_counter() - start
+
+
+def prepare_environment() -> None:
+    "What every kernel started from here inherits: no network, no bars, the repository's own library."
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.update(offline)
+    os.environ["PYTHONPATH"] = os.pathsep.join(p for p in [str(root), os.environ.get("PYTHONPATH", "")] if p)
+    os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+
+
+def problems(path: Path, nb: dict) -> list[str]:
+    "What a reader must not meet in a stored notebook: errors, warnings, bar debris, paths of somebody's machine."
+    found, name = [], path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    code = [c for c in nb["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+    for i, cell in enumerate(nb["cells"]):
+        if "id" not in cell: found.append(f"{name}: cell {i} has no id")
+    for cell in code:
+        source = "".join(cell["source"])
+        if re.search(r"^\s*#\|\s*export", source, re.M) and not source.startswith("#|"):
+            found.append(f"{name}: a directive below the first line of its cell is ignored: {source[:60]!r}")
+        for out in cell["outputs"]:
+            shown = "".join(out.get("text", "")) + "".join(
+                "".join(v) if isinstance(v, list) else str(v) for k, v in out.get("data", {}).items() if not k.startswith("image/"))
+            if out["output_type"] == "error": found.append(f"{name}: an error is stored under {source[:60]!r}")
+            if out.get("name") == "stderr": found.append(f"{name}: warnings or bar debris under {source[:60]!r}: {shown[:120]!r}")
+            if "application/vnd.jupyter.widget-view+json" in out.get("data", {}): found.append(f"{name}: widget view stored under {source[:60]!r}")
+            if hit := machine_path.search(shown): found.append(f"{name}: a path of some machine: {hit.group()[:80]}")
+    if "widgets" in nb["metadata"]: found.append(f"{name}: widget state stored")
+    if path.parent == nbs and path.stem[:2].isdigit():
+        data = [out.get("data", {}) for cell in code for out in cell["outputs"]]
+        if not data: found.append(f"{name}: a lesson without any stored output")
+        elif not any(k in d for d in data for k in ("image/png", "image/svg+xml", "text/html")): found.append(f"{name}: a lesson without a picture")
+    return found

@@ -1,0 +1,42 @@
+"Make README.md from nbs/index.ipynb: `python scripts/readme.py`, or `--check` to see whether it is up to date."
+import re, sys
+
+from lessons import nbs, read, root
+
+
+def markdown() -> str:
+    "The README's text: the notebook's cells and stored outputs, without hidden cells and directive lines."
+    from nbconvert import MarkdownExporter
+    from traitlets.config import Config
+
+    nb = read(nbs / "index.ipynb")
+    nb.cells = [c for c in nb.cells if not re.match(r"#\|\s*hide\b", c.source)]
+    for cell in nb.cells:
+        if cell.cell_type != "code": continue
+        if re.search(r"^#\|\s*echo:\s*false", cell.source, re.M): cell.metadata["remove_input"] = True
+        cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
+        for out in cell.outputs:
+            if "text/markdown" in out.get("data", {}): out["data"] = {"text/markdown": out["data"]["text/markdown"]}
+    nb.cells = [blank(c) for c in nb.cells]
+    text = MarkdownExporter(config=Config()).from_notebook_node(nb)[0]
+    text = text.replace("](images/", "](nbs/images/").replace('src="images/', 'src="nbs/images/').replace("](../", "](")
+    text = re.sub(r"\]\((\d\d_\w+\.ipynb)\)", r"](nbs/\1)", text)
+    return "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def blank(cell):
+    "A code cell whose source is not shown becomes the text it made."
+    import nbformat
+    if not cell.metadata.get("remove_input"): return cell
+    return nbformat.v4.new_markdown_cell("\n\n".join(o["data"]["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {})))
+
+
+def main(args: list[str]) -> int:
+    target, text = root / "README.md", markdown()
+    if "--check" not in args: target.write_text(text, encoding="utf-8"); return 0
+    if target.exists() and target.read_text(encoding="utf-8") == text: return 0
+    print("README.md is not what nbs/index.ipynb makes. Change the notebook, then run `make readme`.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
