@@ -1,15 +1,16 @@
-"Make README.md from nbs/index.ipynb: `python scripts/readme.py`, or `--check` to see whether it is up to date."
-import re, sys
+"Make README.md from nbs/index.ipynb: `python scripts/readme.py`, or `--check` to see whether both are up to date."
+import copy, re, sys
 
-from lessons import nbs, read, root
+from lessons import execute, nbs, prepare_environment, read, root
+from refresh import refresh, tidy
 
 
-def markdown() -> str:
-    "The README's text: the notebook's cells and stored outputs, without hidden cells and directive lines."
+def markdown(nb) -> str:
+    "The README's text: the notebook's cells and outputs, without hidden cells and directive lines."
     from nbconvert import MarkdownExporter
     from traitlets.config import Config
 
-    nb = read(nbs / "index.ipynb")
+    nb = copy.deepcopy(nb)
     nb.cells = [c for c in nb.cells if not re.match(r"#\|\s*hide\b", c.source)]
     for cell in nb.cells:
         if cell.cell_type != "code": continue
@@ -31,12 +32,23 @@ def blank(cell):
     return nbformat.v4.new_markdown_cell("\n\n".join(o["data"]["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {})))
 
 
+def check() -> list[str]:
+    "What is out of date: the stored outputs of the notebook, or the README."
+    now, _, _ = execute(nbs / "index.ipynb")
+    tidy(now)
+    stored, found = read(nbs / "index.ipynb"), []
+    if markdown(now) != markdown(stored): found.append("nbs/index.ipynb does not show the lessons and files as they are")
+    if not (root / "README.md").exists() or (root / "README.md").read_text(encoding="utf-8") != markdown(stored):
+        found.append("README.md is not what nbs/index.ipynb makes")
+    return found
+
+
 def main(args: list[str]) -> int:
-    target, text = root / "README.md", markdown()
-    if "--check" not in args: target.write_text(text, encoding="utf-8"); return 0
-    if target.exists() and target.read_text(encoding="utf-8") == text: return 0
-    print("README.md is not what nbs/index.ipynb makes. Change the notebook, then run `make readme`.", file=sys.stderr)
-    return 1
+    prepare_environment()
+    found = check() if "--check" in args else refresh(nbs / "index.ipynb")
+    if "--check" not in args: (root / "README.md").write_text(markdown(read(nbs / "index.ipynb")), encoding="utf-8")
+    for line in found: print(f"{line}; run `make readme`", file=sys.stderr)
+    return 1 if found else 0
 
 
 if __name__ == "__main__": sys.exit(main(sys.argv[1:]))

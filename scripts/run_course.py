@@ -18,7 +18,7 @@ def headline(nb) -> str:
         label = directives(cell.source).get("headline") if cell.cell_type == "code" else None
         if label is None: continue
         texts = [out.get("text") or out.get("data", {}).get("text/plain", "") for out in cell.outputs]
-        return f"{label}: {' '.join(t.strip() for t in texts)}"
+        return f"{label}: {' '.join(t.strip().strip(chr(39)) for t in texts)}"
     return ""
 
 

@@ -1,0 +1,197 @@
+"""`NGramLM` against `nltk.lm` in one process, its speed at a million tokens, and counts against a neural model.
+
+    python benchmarks/bench_ngram.py                  # against nltk, and a million tokens: about a minute on two cores
+    python benchmarks/bench_ngram.py --neural 1200    # lesson 1's LSTM, wider and for more steps, on the same chapters: about two minutes
+    python benchmarks/bench_ngram.py --imdb PATH      # counts against amount of text: a parquet file with text and movie columns
+
+Prints tables and keeps them in benchmarks/results/ngram.json with machine, versions and date; a section that was not run
+keeps what it held. nltk is a development requirement (`pip install -e '.[dev]'`). It is fed the same n-grams, and its
+Kneser-Ney has the textbook's last step (see tests/test_ngram.py), so that both give the same numbers; that is checked here.
+"""
+import argparse, datetime, json, math, os, platform, statistics, time
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+
+from course_lm.data import python_docs, train_byte_bpe
+from course_lm.ngram import NGramLM
+
+RESULTS = Path(__file__).parent/"results"/"ngram.json"
+
+
+def machine():
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), cpu)
+    return {"cpu": cpu, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "python": platform.python_version(),
+            **{p: version(p) for p in ("numpy", "nltk")}, "date": datetime.date.today().isoformat()}
+
+
+def interleaved(repeats, **ways):
+    "Median seconds of each way, called in turn."
+    times = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def show(title, rows):
+    import pandas as pd
+    print(f"\n{title}\n{pd.DataFrame(rows).to_string(index=False)}")
+
+
+# ---- nltk
+
+def nltk_fit(docs, n, model):
+    "Count with nltk: every n-gram of orders 1 to n that ends in a document, padded on the left as Kneser-Ney needs it."
+    rows = (["<s>"]*(n-1) + d for d in docs)
+    model.counts.update([tuple(row[i-m+1:i+1]) for i in range(n-1, len(row)) for m in range(1, n+1)] for row in rows)
+    return model
+
+
+def against_nltk(sizes=(2_000, 10_000, 50_000), n=3, scored=5_000, repeats=5, discount=.75):
+    from nltk.lm import KneserNeyInterpolated, Lidstone, Vocabulary
+    docs = python_docs()
+    tokenizer = train_byte_bpe(docs[:1000], 1000)
+    ids, text = tokenizer(docs[:1000])["input_ids"], tokenizer(docs[1000:])["input_ids"]
+    vocabulary = Vocabulary([str(i) for i in range(999)])   # and <UNK>: 1,000 words
+    flat = [t for d in text for t in d][:scored]
+    contexts = [tuple(map(str, flat[i-n+1:i])) for i in range(n-1, len(flat))]
+    rows = []
+    for size in sizes:
+        total = np.cumsum([len(d) for d in ids])
+        part = ids[:int(np.searchsorted(total, size)) + 1]
+        strings = [list(map(str, d)) for d in part]
+        tokens = sum(map(len, part))
+
+        ours = {"add-0.1": NGramLM(n, "add-k", k=.1, vocab_size=1000), "Kneser-Ney": NGramLM(n, discount=discount, vocab_size=1000)}
+        made = {"add-0.1": lambda: Lidstone(.1, n, vocabulary=vocabulary), "Kneser-Ney": lambda: KneserNeyInterpolated(n, discount=discount, vocabulary=vocabulary)}
+        for name in ours:
+            fit = interleaved(repeats, ours=lambda: ours[name].fit(part), nltk=lambda: nltk_fit(strings, n, made[name]()))
+            theirs = nltk_fit(strings, n, made[name]())
+            few = contexts if name == "add-0.1" else contexts[:max(10, 200_000 // tokens)]   # a Kneser-Ney score of nltk takes longer the more it has counted
+            if name == "Kneser-Ney":
+                estimator, cache = theirs.estimator, {}
+                def textbook(word):
+                    if not cache:
+                        seen = {str(w): estimator._continuation_counts(str(w)) for w in range(1000)}
+                        cache.update(total=next(iter(seen.values()))[1], kinds=sum(c > 0 for c, _ in seen.values()), counts={w: c for w, (c, _) in seen.items()})
+                    return (max(cache["counts"][word] - discount, 0) + discount*cache["kinds"]/1000) / cache["total"]
+                textbook("0")
+                estimator.unigram_score = textbook
+            their_scores = lambda: [theirs.unmasked_score(str(flat[i+n-1]), c) for i, c in enumerate(few)]
+            our_scores = lambda: ours[name].logprobs(flat)[n-1:]
+            np.testing.assert_allclose(our_scores()[:len(few)], np.log(their_scores()), rtol=1e-10)
+            score = interleaved(repeats, ours=our_scores, nltk=their_scores)
+            per_ours, per_nltk = score["ours"]/len(flat), score["nltk"]/len(few)
+            rows.append({"smoothing": name, "tokens counted": tokens, "fit, nltk s": round(fit["nltk"], 3), "fit, ours s": round(fit["ours"], 4),
+                         "fit ratio": round(fit["nltk"]/fit["ours"]), "score, nltk us/token": round(1e6*per_nltk, 1),
+                         "score, ours us/token": round(1e6*per_ours, 2), "score ratio": round(per_nltk/per_ours, 1)})
+    show(f"Against nltk {version('nltk')}, order {n}, the same probabilities", rows)
+    return rows
+
+
+def a_million(vocab_size=2000, repeats=3):
+    "Zipf-distributed ids: nothing repeats as text does, so there are more different n-grams than in English."
+    ids = np.random.default_rng(0).zipf(1.3, 1_500_000)
+    ids = ids[ids <= vocab_size][:1_000_000] - 1
+    rows = []
+    for n in (2, 3, 5):
+        lm = NGramLM(n, vocab_size=vocab_size)
+        t = interleaved(repeats, fit=lambda: lm.fit(ids), score=lambda: lm.logprobs(ids))
+        rows.append({"order": n, "different n-grams": lm.n_ngrams[-1], "fit s": round(t["fit"], 2), "score s": round(t["score"], 2)})
+    show("A million tokens, Kneser-Ney", rows)
+    return rows
+
+
+# ---- more text, more training
+
+def bits_per_byte(lm, docs, n_bytes):
+    lp, first = lm.logprobs(docs), np.cumsum([0] + [len(d) for d in docs[:-1]])
+    return -np.delete(lp, first).sum() / math.log(2) / n_bytes
+
+
+def imdb(path, vocab_size=4000, orders=(1, 2, 3, 4, 5), sizes=(100, 1_000, 10_000), held_out=500):
+    "Counts against amount of text: reviews of films that are not in the training part, modified Kneser-Ney."
+    import pandas as pd
+    frame = pd.read_parquet(path).sample(frac=1, random_state=0)
+    films = frame.movie.drop_duplicates()
+    test_films = set(films[:len(films)//20])
+    test = frame[frame.movie.isin(test_films)].text.tolist()[:held_out]
+    train = frame[~frame.movie.isin(test_films)].text.tolist()[:max(sizes)]
+    tokenizer = train_byte_bpe(train[:3000], vocab_size)
+    encode = lambda texts: [[0] + d for d in tokenizer(texts)["input_ids"]]
+    ids, test_ids, n_bytes, rows = encode(train), encode(test), sum(len(t.encode()) for t in test), []
+    for size in sizes:
+        row = {"reviews": min(size, len(train)), "tokens": sum(map(len, ids[:size]))}
+        for n in orders:
+            start = time.perf_counter()
+            lm = NGramLM(n, "modified-kneser-ney", vocab_size=vocab_size).fit(ids[:size])
+            row[f"order {n}"] = round(bits_per_byte(lm, test_ids, n_bytes), 3)
+        rows.append(row | {f"order {n}, fit and score s": round(time.perf_counter() - start, 1)})
+    show(f"IMDb, bits per byte of {len(test)} reviews of other films", rows)
+    return rows
+
+
+def neural(steps, width=192, length=32, batch_size=16, lr=1.5e-2, dropout=.3):
+    "Lesson 1's LSTM, wider, with more dropout and trained for longer, beside the counts, on lesson 1's chapters."
+    import torch, torch.nn.functional as F
+    from torch import nn
+    docs = python_docs()
+    train, valid = docs[:1000], docs[1000:]
+    tokenizer = train_byte_bpe(train, 1000)
+    encode = lambda texts: [[0] + d for d in tokenizer(texts)["input_ids"]]
+    ids, valid_ids, n_bytes = encode(train), encode(valid), sum(len(t.encode()) for t in valid)
+    rows = [{"model": f"{n}-gram, modified Kneser-Ney", "seconds": 0, "bits per byte": round(bits_per_byte(NGramLM(n, "modified-kneser-ney", vocab_size=1000).fit(ids), valid_ids, n_bytes), 3)} for n in (2, 3, 5)]
+    torch.manual_seed(0)
+    embed, lstm, out, drop = nn.Embedding(1000, width), nn.LSTM(width, width, batch_first=True), nn.Linear(width, 1000), nn.Dropout(dropout)
+    nn.init.normal_(embed.weight, std=.05)
+    out.weight = embed.weight
+    model = nn.ModuleList([embed, lstm, out, drop])
+    forward = lambda x: out(drop(lstm(drop(embed(x)))[0]))
+    stream = np.concatenate(ids)
+    with torch.no_grad(): out.bias.copy_(torch.tensor(np.log(NGramLM(1, vocab_size=1000).fit(stream).probs())))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=.1)
+    windows, generator, start = torch.tensor(stream).unfold(0, length+1, 1), torch.Generator().manual_seed(0), time.perf_counter()
+
+    @torch.no_grad()
+    def score():
+        model.eval()
+        nats = sum(F.cross_entropy(forward(torch.tensor([d[:-1]]))[0], torch.tensor(d[1:]), reduction="sum").item() for d in valid_ids)
+        model.train()
+        return nats / math.log(2) / n_bytes
+    for step in range(1, steps+1):
+        x = windows[torch.randint(len(windows), (batch_size,), generator=generator)]
+        loss = F.cross_entropy(forward(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        optimizer.step()
+        schedule.step()
+        if step % max(1, steps//4) == 0: rows.append({"model": f"LSTM, {width} wide, {step} of {steps} steps", "seconds": round(time.perf_counter() - start), "bits per byte": round(score(), 3)})
+    show("Counts and an LSTM with more time, on lesson 1's held-out chapters", rows)
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--imdb", help="parquet file with the columns text and movie")
+    parser.add_argument("--neural", type=int, help="training steps of the LSTM")
+    args = parser.parse_args()
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if args.imdb: kept["imdb"] = {"machine": machine(), "rows": imdb(args.imdb)}
+    if args.neural: kept["neural"] = {"machine": machine(), "rows": neural(args.neural)}
+    if not (args.imdb or args.neural): kept |= {"nltk": {"machine": machine(), "rows": against_nltk()}, "million": {"machine": machine(), "rows": a_million()}}
+    RESULTS.parent.mkdir(exist_ok=True)
+    part = RESULTS.with_suffix(".part")
+    part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, RESULTS)
+    print(f"\nkept in {RESULTS.parent.parent.name}/results/{RESULTS.name}")

@@ -1,0 +1,74 @@
+"Draw README.md's picture, nbs/images/cover.png, with the course's own functions."
+import sys
+
+from lessons import nbs, prepare_environment
+
+example = ("The value of an object can change while the program runs. When a function is called, its arguments are bound to the "
+           "names of its parameters, and a new local namspace is created.")  # one word is misspelt
+
+
+def bits(texts: list[str], valid: list[str], tokenizer) -> dict[str, float]:
+    "Held-out bits per byte of a uniform guess and of counting models, all over the same tokens of the same text."
+    import numpy as np
+    from course_lm.ngram import NGramLM
+    ids = [tokenizer(t, add_special_tokens=False, verbose=False).input_ids + [tokenizer.eos_token_id] for t in texts + valid]
+    train, held_out, n_bytes = ids[:len(texts)], ids[len(texts):], sum(len(t.encode()) for t in valid)
+    found = {"uniform": sum(map(len, held_out)) * np.log2(len(tokenizer)) / n_bytes}
+    for n, name in enumerate(("unigram", "bigram", "trigram"), 1):
+        lm = NGramLM(n, vocab_size=len(tokenizer)).fit(train)
+        found[name] = -sum(lm.logprobs(np.asarray(doc)).sum() for doc in held_out) / np.log(2) / n_bytes
+    return found
+
+
+def transformers(texts: list[str], valid: list[str]):
+    "The course's small transformer before and after it is tuned on this text: bits per byte, and the tuned model."
+    from course_lm.chunking import lm_datasets
+    from course_lm.finetuning import lm_loaders, load_lm, train_loop
+    from course_lm.perplexity import evaluate_lm
+    tokenizer, model = load_lm("tiny")
+    fit, held_out = lm_loaders(lm_datasets(texts, valid, tokenizer, 64, tail="pad"), tokenizer)
+    n_bytes = sum(len(t.encode()) for t in valid)
+    before = evaluate_lm(model, held_out, n_bytes=n_bytes).bits_per_byte
+    train_loop(model, fit, held_out, epochs=6, lr=2e-3, keep_best=True, progress=False)
+    return {"GPT": before, "GPT, tuned": evaluate_lm(model, held_out, n_bytes=n_bytes).bits_per_byte}, tokenizer, model
+
+
+def draw_text(ax, frame) -> None:
+    "The tokens of a surprisal table, each on a box as red as it was surprising."
+    import matplotlib as mpl
+    ax.set(xlim=(0, 1), ylim=(0, 1)); ax.axis("off")
+    renderer, x, y = ax.figure.canvas.get_renderer(), 0.0, 0.9
+    for token, value in zip(frame.token, frame.bits):
+        colour = mpl.colormaps["Reds"](min(float(value), 14) / 18 if value == value else 0)
+        for i, piece in enumerate(token.split(" ")):
+            if i: x += 0.012
+            box = ax.text(x, y, piece, fontsize=14, family="DejaVu Sans", va="center", bbox=dict(facecolor=colour, edgecolor="none", pad=1.5))
+            width = box.get_window_extent(renderer).transformed(ax.transData.inverted()).width if piece else 0
+            if x + width > 1: box.set_position((0, y - 0.2)); x, y = 0.0, y - 0.2
+            x += width
+
+
+def main() -> None:
+    import matplotlib
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    from course_lm.data import python_docs
+    from course_lm.perplexity import surprisal
+    docs = python_docs()
+    train, valid = [d for i, d in enumerate(docs) if i % 8], docs[::8]
+    neural, tokenizer, model = transformers(train, valid)
+    scores = bits(train, valid, tokenizer) | neural
+    fig, (left, right) = plt.subplots(1, 2, figsize=(12.5, 3.2), width_ratios=(1, 1.35))
+    bars = left.barh(list(scores), list(scores.values()), color=["#b8c4d6"] * 4 + ["#3b6fb6"] * 2)
+    left.bar_label(bars, fmt="%.2f", padding=3); left.invert_yaxis(); left.spines[["top", "right"]].set_visible(False)
+    left.set(xlabel="bits per byte of held-out text (lower is better)", title="What a model knows", xlim=(0, max(scores.values()) * 1.12))
+    right.set_title("What surprises it")
+    draw_text(right, surprisal(model, tokenizer, example))
+    fig.tight_layout()
+    (nbs / "images").mkdir(exist_ok=True)
+    fig.savefig(nbs / "images" / "cover.png", dpi=110, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    prepare_environment()
+    sys.exit(main())

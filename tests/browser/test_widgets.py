@@ -1,0 +1,63 @@
+"Every widget in JupyterLab: opened, moved once, its output seen to change. Pictures go to _run/widgets."
+from pathlib import Path
+
+shots = Path(__file__).resolve().parents[2] / "_run" / "widgets"
+
+
+def press(page, slider: int, key: str, times: int = 1) -> None:
+    "Move a slider with the keyboard."
+    handle = page.locator(".widget-slider [role=slider], .widget-slider .noUi-handle").nth(slider)
+    handle.focus()
+    for _ in range(times): page.keyboard.press(key)
+
+
+def wait_for_change(page, selector: str, before: str) -> str:
+    "The text that stands there after it has changed."
+    page.wait_for_function("([s, t]) => { const e = document.querySelector(s); return e && e.innerText !== t }", arg=[selector, before], timeout=30_000)
+    return page.inner_text(selector)
+
+
+def keep(page, name: str) -> None:
+    shots.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=shots / f"{name}.png")
+
+
+def test_chunk_explorer(open_notebook):
+    page = open_notebook("chunks", "from course_lm.chunking import chunk_explorer\nchunk_explorer([50, 30, 90, 20, 64], chunk_size=64)")
+    picture = ".jp-OutputArea-output .widget-html-content"
+    page.wait_for_selector(picture)
+    before = page.inner_text(picture)
+    assert "chunk_size 64" in before
+    press(page, 0, "ArrowLeft", 4)
+    page.keyboard.press("Tab")
+    after = wait_for_change(page, picture, before)
+    keep(page, "chunk_explorer")
+    assert "chunk_size 6" in after and after != before
+
+
+def test_masking_explorer(open_notebook):
+    page = open_notebook("masks", "from course_lm.data import python_docs, train_byte_bpe\nfrom course_lm.labels import masking_explorer\n"
+                         "tokenizer = train_byte_bpe(python_docs(), 2000, masked=True)\nmasking_explorer(python_docs()[1], tokenizer)")
+    table = ".jp-OutputArea-output .jp-RenderedHTMLCommon"
+    page.wait_for_selector(f"{table} table")
+    before = page.inner_text(table)
+    press(page, 0, "End")
+    page.keyboard.press("Tab")
+    after = wait_for_change(page, table, before)
+    keep(page, "masking_explorer")
+    assert after.count("[MASK]") > before.count("[MASK]") > 0
+
+
+def test_next_word_game(open_notebook):
+    page = open_notebook("game", "from course_lm.ngram import NGramLM, NextWordGame, next_word_widget\n"
+                         "text = 'the cat sat on the mat and the dog sat on the cat'.split()\nvocab = sorted(set(text))\nids = [vocab.index(w) for w in text]\n"
+                         "next_word_widget(NextWordGame(ids, vocab, {'bigram': NGramLM(2, vocab_size=len(vocab)).fit(ids)}))")
+    board = ".jp-OutputArea-output .widget-html-content"
+    page.wait_for_selector(board)
+    before = page.inner_text(board)
+    page.locator(".widget-text input").fill("the")
+    page.locator("button.jupyter-button", has_text="guess").click()
+    after = wait_for_change(page, board, before)
+    keep(page, "next_word_game")
+    word, guessed, you, bigram = after.split("bigram\n")[1].splitlines()[0].split("\t")
+    assert word == guessed == "the" and float(you) < float(bigram)  # staked half on the right word: cheaper than the model

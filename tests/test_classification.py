@@ -1,0 +1,376 @@
+"Lesson 6 beyond the notebook: hub-format folders, property tests, dull errors, and that the lesson quotes what was measured."
+import json, re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from hypothesis import given, settings, strategies as st
+
+from course_lm.classification import (LengthBucketedSampler, ReviewCollator, RunResult, check_reviews, classify, confusion_table, encode_reviews, imdb_splits, leak_report,
+                                      load_classifier, majority_baseline, make_optimizer, most_confident_mistakes, nbsvm_baseline, predict_proba, results_table,
+                                      tfidf_baseline, train_classifier, wilson_interval)
+from course_lm.data import reviews, train_byte_bpe
+from course_lm.finetuning import new_lm, save_lm
+
+root = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='module')
+def data(): return DatasetDict(train=reviews(64, seed=1, length='short'), valid=reviews(20, seed=2, length='short'), test=reviews(30, seed=3, length='short'))
+
+@pytest.fixture(scope='module')
+def tokenizer(data): return train_byte_bpe(data['train']['text'], 400, masked=True)
+
+@pytest.fixture
+def model(tokenizer): return tiny(tokenizer)
+
+def tiny(tokenizer, seed=0): return load_classifier((tokenizer, new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16, max_length=128, seed=seed)), seed=seed)[1]
+
+def train(model, tokenizer, data, **kw): return train_classifier(model, tokenizer, data, **{**dict(epochs=1, lr=1e-3, progress=False), **kw})
+
+
+@pytest.fixture(scope='module')
+def distilbert(data, tmp_path_factory):
+    "A folder as the hub has it for distilbert-base-uncased: config, weights, WordPiece vocab.txt, tokenizer.json, tokenizer_config.json."
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import DistilBertConfig, DistilBertForMaskedLM
+    folder = tmp_path_factory.mktemp('hub')/'distilbert-base-uncased'
+    words = sorted({w for t in data['train']['text'] for w in re.findall(r"\w+|[^\w\s]", t.lower())})
+    letters = sorted({c for w in words for c in w})
+    vocab = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *letters, *('##'+c for c in letters), *(w for w in words if len(w) > 1)]
+    t = Tokenizer(models.WordPiece({w: i for i,w in enumerate(vocab)}, unk_token='[UNK]'))
+    t.normalizer, t.pre_tokenizer, t.decoder = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    t.post_processor = processors.TemplateProcessing(single='[CLS] $A [SEP]', pair='[CLS] $A [SEP] $B:1 [SEP]:1', special_tokens=[('[CLS]', 2), ('[SEP]', 3)])
+    torch.manual_seed(0)
+    lm = DistilBertForMaskedLM(DistilBertConfig(vocab_size=len(vocab), dim=16, hidden_dim=32, n_layers=1, n_heads=2, max_position_embeddings=64, pad_token_id=0))
+    lm.save_pretrained(folder)
+    t.save(str(folder/'tokenizer.json'))
+    (folder/'vocab.txt').write_text('\n'.join(vocab) + '\n')
+    (folder/'tokenizer_config.json').write_text(json.dumps({'do_lower_case': True, 'model_max_length': 64, 'tokenizer_class': 'DistilBertTokenizer'}))
+    return folder, lm
+
+
+# load_classifier
+
+def test_distilbert_folder_takes_the_same_path(distilbert, data, capfd, caplog):
+    folder, lm = distilbert
+    tokenizer, model = load_classifier(folder)
+    assert type(model).__name__ == 'DistilBertForSequenceClassification'
+    assert model.new_weights == ['classifier.bias', 'classifier.weight', 'pre_classifier.bias', 'pre_classifier.weight']
+    for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
+    assert tokenizer('A Film.')['input_ids'][0] == 2 and tokenizer.pad_token_id == 0
+    assert model.load_report.loc['new', 'tensors'] == 4 and model.load_report.loc['left behind', 'tensors'] == 5
+    shown = capfd.readouterr()
+    assert not shown.out and not shown.err and not caplog.records, 'the load report must not print'
+    run = train(model, tokenizer, data, recipe='adamw-linear', warmup_steps=.25)
+    assert run.n == 30 and len(run.losses) == 4
+
+def test_distilbert_from_memory_is_as_from_its_folder(distilbert):
+    folder, lm = distilbert
+    tokenizer, a = load_classifier(folder)
+    _, b = load_classifier((tokenizer, lm))
+    assert a.new_weights == b.new_weights
+    for k,v in a.state_dict().items():
+        if k not in a.new_weights: assert torch.equal(v, b.state_dict()[k]), k
+
+def test_base_model_without_head(distilbert):
+    folder, lm = distilbert
+    tokenizer, _ = load_classifier(folder)
+    _, model = load_classifier((tokenizer, lm.distilbert))
+    for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
+    assert len(model.new_weights) == 4
+
+def test_logging_level_is_left_alone(distilbert):
+    from transformers.utils import logging
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    load_classifier(distilbert[0])
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+def test_head_depends_on_seed_alone(tokenizer):
+    lm = new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16)
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    a, b, c = (load_classifier((tokenizer, lm), seed=s)[1].classifier.weight for s in (5, 5, 6))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert torch.equal(torch.random.get_rng_state(), state), "the caller's random state is his own"
+
+def test_gpt2_without_pad_gets_one(data, tmp_path):
+    causal = train_byte_bpe(data['train']['text'], 400)
+    gpt = new_lm(causal, n_layer=1, n_head=2, n_embd=16)
+    gpt.config.pad_token_id = causal.pad_token = None
+    tokenizer, model = load_classifier((causal, gpt))
+    assert tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert model.config.pad_token_id == tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
+    one = predict_proba(model, tokenizer, ['The plot is good.'])[0]
+    assert predict_proba(model, tokenizer, ['The plot is good.', 'word '*60])[0] == pytest.approx(one, abs=1e-5)
+
+def test_head_of_another_size_is_new(tokenizer, tmp_path):
+    from transformers import ModernBertForSequenceClassification
+    config = new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16).config
+    config.num_labels = 5
+    save_lm(ModernBertForSequenceClassification(config), tokenizer, tmp_path/'five')
+    _, model = load_classifier(tmp_path/'five')
+    assert model.classifier.out_features == 2 and 'classifier.weight' in model.new_weights
+
+def test_classifier_comes_back_whole(model, tokenizer, data, tmp_path):
+    save_lm(model, tokenizer, tmp_path/'c')
+    tok, again = load_classifier(tmp_path/'c')
+    assert again.new_weights == [] and again.config.id2label == {0: 'negative', 1: 'positive'}
+    np.testing.assert_allclose(predict_proba(again, tok, data['test']), predict_proba(model, tokenizer, data['test']), atol=1e-6)
+
+def test_nothing_to_load(tmp_path, tokenizer):
+    with pytest.raises(OSError, match='neither a folder'): load_classifier(tmp_path/'no')
+    tmp_path.joinpath('empty').mkdir()
+    with pytest.raises(OSError, match='neither a folder'): load_classifier(tmp_path/'empty')
+
+def test_weights_of_another_body(distilbert, tmp_path):
+    import shutil
+    folder, lm = distilbert
+    from safetensors.torch import save_file
+    shutil.copytree(folder, tmp_path/'d')
+    save_file({'something.else': torch.zeros(2)}, tmp_path/'d'/'model.safetensors', metadata={'format': 'pt'})
+    with pytest.raises(ValueError, match='no weight of the body'): load_classifier(tmp_path/'d')
+
+def test_roberta_positions(data):
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+    tokenizer = train_byte_bpe(data['train']['text'], 400, masked=True)
+    model = RobertaForSequenceClassification(RobertaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                                                           max_position_embeddings=34, pad_token_id=0))
+    limit = 34 - 1 # positions start at pad + 1
+    assert len(predict_proba(model, tokenizer, ['word '*100])) == 1
+    with pytest.raises(ValueError, match=f'more than the {limit} tokens'): predict_proba(model, tokenizer, ['word'], max_length=limit+1)
+
+
+# splits
+
+def films(n=300, movies=40): return reviews(n, seed=5, length='short').add_column('movie', [f'm{i%movies}' for i in range(n)])
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), movies=st.integers(12, 60))
+def test_by_movie_keeps_movies_together(seed, movies):
+    parts = imdb_splits(films(movies=movies), by='movie', seed=seed, shares=(.5, .25, .25))
+    sets = [set(p['movie']) for p in parts.values()]
+    assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
+    assert sum(len(p) for p in parts.values()) == 300
+    assert abs(len(parts['train'])/300 - .5) < .15
+
+def test_position_is_the_lecture():
+    ds = films()
+    parts = imdb_splits(ds, by='position', seed=None)
+    assert [t for p in parts.values() for t in p['text']] == list(ds['text'])
+    assert [len(p) for p in parts.values()] == [210, 30, 60]
+
+def test_official_keeps_the_test_half_and_leaves_the_unlabelled_out():
+    ds = films()
+    halves = DatasetDict(train=ds.select(range(200)), test=ds.select(range(200, 300)), unsupervised=ds.map(lambda r: {'label': -1}))
+    parts = imdb_splits(halves)
+    assert list(parts['test']['text']) == list(halves['test']['text'])
+    assert sorted(list(parts['train']['text']) + list(parts['valid']['text'])) == sorted(halves['train']['text'])
+    assert not set(parts['train']['movie']) & set(parts['valid']['movie'])
+    assert list(imdb_splits(halves)['train']['text']) == list(parts['train']['text'])
+
+def test_leak_report_counts():
+    a = Dataset.from_dict({'text': ['x', 'y', 'z'], 'movie': ['1', '2', '3']})
+    b = Dataset.from_dict({'text': ['x', 'w'], 'movie': ['3', '3']})
+    assert leak_report({'train': a, 'test': b})['number'].tolist() == [1, 2]
+
+@pytest.mark.parametrize('kw, text', [
+    (dict(by='film'), "by='film' must be"), (dict(by='movie', shares=(.5, .5)), r'shares=\(0.5, 0.5\)'), (dict(by='movie', shares=(.5, .2, .2)), 'add up to 1'),
+    (dict(by='movie', seed=None), 'seed=None'), (dict(by='official'), 'needs the splits train and test')])
+def test_impossible_splits(kw, text):
+    with pytest.raises(ValueError, match=text): imdb_splits(films(), **kw)
+
+def test_sorted_file_cut_by_position_is_refused():
+    ds = films()
+    with pytest.raises(ValueError, match='labels of'): imdb_splits(ds.select(np.argsort(ds['label'], kind='stable')), by='position', seed=None)
+
+@pytest.mark.parametrize('label', [2, -1, None])
+def test_labels_outside(label):
+    with pytest.raises(ValueError, match='label must be 0'): check_reviews(Dataset.from_dict({'text': ['a', 'b', 'c'], 'label': [0, 1, label]}), 'train')
+
+def test_missing_text():
+    with pytest.raises(ValueError, match="train has no column 'text'"): check_reviews(Dataset.from_dict({'label': [0, 1]}), 'train')
+
+
+# numbers
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 5000), share=st.floats(0, 1))
+def test_wilson_laws(n, share):
+    c = round(n*share)
+    low, high = wilson_interval(c, n)
+    assert 0 <= low <= c/n <= high <= 1 and low < high
+    mirrored = wilson_interval(n-c, n)
+    assert mirrored[0] == pytest.approx(1-high) and mirrored[1] == pytest.approx(1-low)
+    wide = wilson_interval(c, n, level=.99)
+    assert wide[0] <= low and high <= wide[1]
+
+def test_wilson_covers():
+    rng = np.random.default_rng(0)
+    held = [low <= .85 <= high for low,high in (wilson_interval(int(k), 200) for k in rng.binomial(200, .85, 2000))]
+    assert .93 < np.mean(held) < .97
+
+@pytest.mark.parametrize('args', [(5, 4), (-1, 4), (0, 0)])
+def test_wilson_refuses(args):
+    with pytest.raises(ValueError, match='is no share'): wilson_interval(*args)
+
+def test_runs_on_other_reviews_are_not_compared():
+    a, b = (RunResult(n, np.array([.9, .1]), np.array(y)) for n,y in (('a', [1, 0]), ('b', [0, 1])))
+    with pytest.raises(ValueError, match='one split for all runs'): results_table([a, b])
+    with pytest.raises(ValueError, match='no run'): results_table([])
+    assert 'seconds' not in results_table([a], seconds=False).columns
+
+def test_mistakes_and_confusion():
+    run = RunResult('r', np.array([.9, .8, .3, .05]), np.array([0, 1, 1, 1]))
+    ds = Dataset.from_dict({'text': list('abcd'), 'label': [0, 1, 1, 1]})
+    assert most_confident_mistakes(run, ds)['text'].tolist() == ['d', 'a', 'c']
+    assert confusion_table(run).values.tolist() == [[0, 1], [2, 1]]
+    with pytest.raises(ValueError, match='not the split of 4'): most_confident_mistakes(run, ds.select([0, 1]))
+
+def test_repr_says_when_the_answer_never_changes():
+    assert "always 'positive'" in repr(RunResult('r', np.full(3, .9), np.array([0, 1, 1])))
+
+
+# batches
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=300), bs=st.integers(1, 40), pool=st.one_of(st.none(), st.integers(1, 8)), shuffle=st.booleans(), epoch=st.integers(0, 3))
+def test_every_review_once(lengths, bs, pool, shuffle, epoch):
+    sampler = LengthBucketedSampler(lengths, bs, pool, shuffle)
+    sampler.set_epoch(epoch)
+    batches = list(sampler)
+    assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
+    assert len(batches) == len(sampler) and max(map(len, batches)) <= bs
+    assert list(sampler) == batches
+
+def test_buckets_save_padding():
+    lengths = np.random.default_rng(0).lognormal(5.4, .6, 4000).astype(int).clip(10, 512)
+    cost = lambda batches: sum(len(b)*lengths[b].max() for b in batches)
+    at_random = cost(np.split(np.random.default_rng(1).permutation(4000), 250))
+    assert cost(LengthBucketedSampler(lengths, 16)) < .6*at_random
+
+@pytest.mark.parametrize('kw, text', [(dict(lengths=[], batch_size=4), 'lengths is empty'), (dict(lengths=[3], batch_size=0), 'batch_size=0'), (dict(lengths=[3], batch_size=2, pool=0), 'pool=0')])
+def test_sampler_refuses(kw, text):
+    with pytest.raises(ValueError, match=text): LengthBucketedSampler(**kw)
+
+def test_left_padding(tokenizer):
+    import copy
+    left = copy.deepcopy(tokenizer)
+    left.padding_side = 'left'
+    batch = ReviewCollator(left, pad_to=4)([{'input_ids': [2, 9, 3]}])
+    assert batch['input_ids'].tolist() == [[0, 2, 9, 3]] and batch['attention_mask'].tolist() == [[0, 1, 1, 1]] and 'labels' not in batch
+
+def test_no_pad_token(data):
+    causal = train_byte_bpe(data['train']['text'], 400)
+    causal.pad_token = None
+    with pytest.raises(ValueError, match='no pad token'): ReviewCollator(causal)
+
+def test_encoding(data, tokenizer):
+    enc = encode_reviews(data['train'], tokenizer, 20)
+    theirs = tokenizer(list(data['train']['text']), truncation=True, max_length=20)['input_ids']
+    assert [list(r) for r in enc['input_ids']] == theirs and list(enc['label']) == list(data['train']['label'])
+    assert enc['length'][:] == [len(t) for t in theirs] and all(enc['truncated'])
+    assert tokenizer.truncation_side == 'right'
+    with pytest.raises(ValueError, match='leaves no room'): encode_reviews(['a'], tokenizer, 2)
+    with pytest.raises(ValueError, match="truncation_side='middle'"): encode_reviews(['a'], tokenizer, 9, 'middle')
+    assert len(encode_reviews([], tokenizer, 9)) == 0
+
+def test_padding_never_changes_an_answer(model, tokenizer, data):
+    one = [predict_proba(model, tokenizer, [t])[0] for t in data['test']['text']]
+    for bs in (3, 30): np.testing.assert_allclose(predict_proba(model, tokenizer, data['test'], batch_size=bs), one, atol=1e-5)
+    assert predict_proba(model, tokenizer, []).shape == (0,)
+
+
+# training
+
+def test_same_seed_same_run(tokenizer, data):
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    a, b, c = (train(tiny(tokenizer), tokenizer, data, seed=s) for s in (1, 1, 2))
+    assert a.losses == b.losses != c.losses
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+def test_text_and_encoded_are_the_same(tokenizer, data):
+    enc = {k: encode_reviews(v, tokenizer, 128) for k,v in data.items()}
+    assert train(tiny(tokenizer), tokenizer, data).losses == train(tiny(tokenizer), tokenizer, enc).losses
+
+def test_plain_loop_is_the_lectures(tokenizer, data):
+    "Ten lines of PyTorch, written again."
+    ours, theirs = tiny(tokenizer), tiny(tokenizer)
+    order = [list(range(i, i+8)) for i in range(0, 64, 8)]
+    run = train(ours, tokenizer, data, sampler=order, epochs=2)
+    opt, losses = torch.optim.Adam(theirs.parameters(), lr=1e-3), []
+    theirs.train()
+    for _ in range(2):
+        for idx in order:
+            batch = tokenizer([data['train'][i]['text'] for i in idx], padding=True, truncation=True, max_length=128, return_tensors='pt')
+            loss = theirs(input_ids=batch['input_ids'], attention_mask=batch['attention_mask'], labels=torch.tensor([data['train'][i]['label'] for i in idx])).loss
+            opt.zero_grad(); loss.backward(); opt.step()
+            losses.append(loss.item())
+    np.testing.assert_allclose(run.losses, losses, rtol=1e-5)
+
+def test_best_epoch_is_kept_and_said(tokenizer, data):
+    model = tiny(tokenizer)
+    run = train(model, tokenizer, data, epochs=4, lr=2e-2, keep='best')
+    best = max(h['valid accuracy'] for h in run.history)
+    assert run.chosen_on == 'valid' and run.scored_on == 'test'
+    assert np.mean((predict_proba(model, tokenizer, data['valid']) > .5) == np.array(data['valid']['label'])) == best
+
+@pytest.mark.parametrize('kw, text', [
+    (dict(recipe='sgd'), "recipe='sgd'"), (dict(keep='worst'), "keep='worst'"), (dict(epochs=0), 'epochs=0'), (dict(recipe='adamw-linear'), 'warmup_steps=500'), (dict(max_length=500), 'max_length=500')])
+def test_arguments_are_checked_before_work(model, tokenizer, data, kw, text):
+    before = {k: v.clone() for k,v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=text): train(model, tokenizer, data, **kw)
+    for k,v in model.state_dict().items(): assert torch.equal(v, before[k])
+
+def test_bad_splits(model, tokenizer, data):
+    one = data['train'].select([i for i,l in enumerate(data['train']['label']) if l])
+    for bad, text in (({**data, 'train': one}, 'all 32 labels of train are 1'), ({**data, 'test': data['test'].select([])}, 'test is empty'), ({**data, 'valid': data['test']}, 'valid and test are the same'),
+                      ({'train': data['train'], 'valid': data['valid']}, "no 'test'")):
+        with pytest.raises(ValueError, match=text): train(model, tokenizer, bad)
+    long = {k: encode_reviews(v.map(lambda r: {'text': r['text']*9}), tokenizer, 300) for k,v in data.items()}
+    with pytest.raises(ValueError, match='the model takes 128'): train(model, tokenizer, long)
+
+def test_larger_tokenizer_than_model(model, data):
+    large = train_byte_bpe(data['train']['text'], 500, masked=True)
+    with pytest.raises(ValueError, match='use the tokenizer that the model was trained with'): predict_proba(model, large, data['test'])
+
+def test_recipes(model):
+    opt, sched = make_optimizer(model, 'adam', 1e-3, 10)
+    assert type(opt) is torch.optim.Adam and sched is None
+    opt, sched = make_optimizer(model, 'adamw-linear', 1e-3, 1000)
+    assert opt.defaults['weight_decay'] == .01 and sched.lr_lambdas[0](500) == 1 and sched.lr_lambdas[0](1000) == 0 == sched.lr_lambdas[0](0)
+
+def test_classify(model, tokenizer):
+    out = classify(model, tokenizer, 'The plot is good.')
+    assert out.shape == (1, 3) and .5 <= out['probability'][0] <= 1 and out['label'][0] in ('negative', 'positive')
+    for bad in ('', [], ['good', ' '], [3]):
+        with pytest.raises(ValueError, match='none of them empty'): classify(model, tokenizer, bad)
+
+
+# baselines
+
+def test_baselines(data):
+    for f in (majority_baseline, tfidf_baseline, nbsvm_baseline):
+        run = f(data)
+        assert run.n == 30 and f(data).probs.tolist() == run.probs.tolist()
+    assert tfidf_baseline(data, score_on='valid').scored_on == 'valid'
+    with pytest.raises(ValueError, match="chosen on 'valid' and scored there too"): nbsvm_baseline(data, score_on='valid', chosen_on='valid')
+    with pytest.raises(ValueError, match='labels of test'): tfidf_baseline({'train': data['train'], 'test': data['test'].select([0])})
+
+def test_order_of_words_is_invisible_to_a_bag(data):
+    splits = {'train': data['train'], 'test': Dataset.from_dict({'text': ['good, not bad', 'bad, not good'], 'label': [1, 0]})}
+    a, b = tfidf_baseline(splits).probs
+    assert a == pytest.approx(b)
+
+
+# the lesson
+
+def test_lesson_quotes_what_was_measured():
+    results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
+    text = ''.join(''.join(c['source']) for c in json.loads((root/'nbs'/'06_imdb_classification.ipynb').read_text())['cells'] if c['cell_type'] == 'markdown')
+    for r in results['imdb']['runs']: assert f"| {r['run']} | {r['accuracy']:.1f} | {r['from']:.1f} to {r['to']:.1f} |" in text, r
+    for r in results['body']['runs']: assert f"{r['accuracy']:.1f}" in text, r
+    for part in ('imdb', 'body'): assert results[part]['machine']['date'] in text

@@ -1,0 +1,299 @@
+"""Lesson 5 beyond what its notebook shows: interruptions, caches, odd tokenizers, laws on random input."""
+import math, os, subprocess, sys, warnings
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest, torch
+from hypothesis import given, settings, strategies as st
+
+from course_lm import finetuning as ft
+from course_lm.chunking import lm_datasets
+from course_lm.data import train_byte_bpe
+from course_lm.labels import BertMasking, CausalLabels, LMCollator
+from course_lm.perplexity import evaluate_lm
+
+texts = [f'The name {a} is bound to the {b} of the {c}, and not to its {d}.' for a in 'xyz' for b in ('value', 'type', 'class')
+         for c in ('object', 'module', 'function') for d in ('scope', 'frame')]
+
+
+@pytest.fixture(scope='module')
+def tok(): return train_byte_bpe(texts, 300)
+
+@pytest.fixture(scope='module')
+def mtok(): return train_byte_bpe(texts, 300, masked=True)
+
+@pytest.fixture
+def lm(tok): return ft.new_lm(tok, n_embd=32)
+
+@pytest.fixture(scope='module')
+def data(tok): return lm_datasets(texts[:40], texts[40:], tok, 16)
+
+def logits(model): return model.eval()(torch.arange(5, 15)[None]).logits.detach()
+def same(a, b): torch.testing.assert_close(a, b, rtol=0, atol=0)
+def fresh_copy(tokenizer, tmp_path):
+    from transformers import AutoTokenizer
+    tokenizer.save_pretrained(tmp_path/'tok')
+    return AutoTokenizer.from_pretrained(tmp_path/'tok')
+
+
+def test_import_is_light():
+    code = "import course_lm.finetuning, sys; print([m for m in ('transformers', 'fastai', 'datasets', 'pandas', 'matplotlib') if m in sys.modules])"
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=Path(ft.__file__).parents[1])
+    assert out.stdout.strip() == '[]'
+
+
+# The tiny model and its cache
+
+@pytest.fixture
+def small_recipe(monkeypatch, tmp_path):
+    monkeypatch.setenv('COURSE_LM_CACHE', str(tmp_path/'cache'))
+    monkeypatch.setattr(ft, 'python_docstrings', lambda: texts)
+    monkeypatch.setattr(ft, '_tiny', {k: r | dict(vocab_size=300, n_steps=3, chunk_size=16) for k,r in ft._tiny.items()})
+    return tmp_path/'cache'
+
+@pytest.mark.parametrize('objective', ['causal', 'masked'])
+def test_cold_and_warm_are_the_same(small_recipe, objective):
+    state = torch.get_rng_state()
+    tok1, cold = ft.load_lm('tiny', objective, progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    with patch.object(ft, 'tiny_lm', side_effect=AssertionError('trained again')): tok2, warm = ft.load_lm('tiny', objective)
+    same(logits(cold), logits(warm))
+    assert tok1('a name')['input_ids'] == tok2('a name')['input_ids'] and not cold.training and not warm.training
+    tok3, again = ft.tiny_lm(objective, progress=False)
+    same(logits(cold), logits(again))
+    assert tok1(f"the {tok1.mask_token or 'x'} of")['input_ids'] == tok3(f"the {tok3.mask_token or 'x'} of")['input_ids']
+
+def test_another_recipe_is_another_folder(small_recipe, monkeypatch):
+    ft.load_lm('tiny', progress=False)
+    monkeypatch.setitem(ft._tiny, 'causal', ft._tiny['causal'] | dict(lr=1e-3))
+    ft.load_lm('tiny', progress=False)
+    assert len(list(small_recipe.iterdir())) == 2
+
+def test_an_interrupted_training_leaves_nothing(small_recipe):
+    with patch.object(ft._Run, 'update', side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt): ft.load_lm('tiny', progress=False)
+    assert list(small_recipe.iterdir()) == []
+
+def test_two_processes_at_one_time(small_recipe):
+    real = ft.tiny_lm
+    def while_another_finishes(*args, **kw):
+        with patch.object(ft, 'tiny_lm', real): ft._tiny_folder('causal', False)
+        return real(*args, **kw)
+    with patch.object(ft, 'tiny_lm', while_another_finishes): ft.load_lm('tiny')
+    assert len(list(small_recipe.iterdir())) == 1
+
+
+# Folders, whole or not at all
+
+@pytest.mark.parametrize('what', ['model', 'tokenizer', 'rename'])
+def test_an_interrupted_save_leaves_the_old_one(tok, lm, tmp_path, what):
+    folder = ft.save_lm(lm, tok, tmp_path/'lm')
+    old = {p.name: p.read_bytes() for p in folder.iterdir()}
+    rename, calls = Path.rename, []
+    def second_fails(self, to):
+        calls.append(to)
+        if len(calls) == 2: raise KeyboardInterrupt
+        return rename(self, to)
+    target = {'model': patch.object(type(lm), 'save_pretrained', side_effect=KeyboardInterrupt),
+              'tokenizer': patch.object(type(tok), 'save_pretrained', side_effect=KeyboardInterrupt),
+              'rename': patch.object(Path, 'rename', second_fails)}[what]
+    with target, pytest.raises(KeyboardInterrupt): ft.save_lm(ft.new_lm(tok, n_embd=32, seed=1), tok, folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == old
+    assert [p.name for p in tmp_path.iterdir()] == ['lm']
+
+def test_save_replaces_and_refuses(tok, lm, tmp_path):
+    other = ft.new_lm(tok, n_embd=32, seed=1)
+    ft.save_lm(lm, tok, tmp_path/'a'/'lm')
+    folder = ft.save_lm(other, tok, tmp_path/'a'/'lm')
+    same(logits(ft.load_lm(folder)[1]), logits(other))
+    assert not [p for p in folder.rglob('*') if p.suffix in ('.bin', '.pt', '.pth', '.pkl')]
+    (tmp_path/'file').write_text('x')
+    with pytest.raises(ValueError, match='is a file'): ft.save_lm(lm, tok, tmp_path/'file')
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'): ft.save_lm(lm, train_byte_bpe(texts*3 + [str(i) for i in range(999)], 400), tmp_path/'b')
+    assert not (tmp_path/'b').exists()
+
+
+# load_lm on what people have
+
+def bert_folder(folder, mtok, cls='BertForMaskedLM'):
+    import transformers
+    config = transformers.BertConfig(vocab_size=len(mtok), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64)
+    getattr(transformers, cls)(config).save_pretrained(folder)
+    mtok.save_pretrained(folder)
+    return folder
+
+def test_bert(mtok, tmp_path):
+    folder = bert_folder(tmp_path, mtok)
+    tok, model = ft.load_lm(folder, 'masked')
+    assert type(model).__name__ == 'BertForMaskedLM' and model.config.pad_token_id == tok.pad_token_id == 0
+    assert len(ft.fill_mask(model, tok, 'the [MASK] of the [MASK]', top_k=3)) == 6
+    with pytest.raises(ValueError, match="is a masked model.*objective='masked'"): ft.load_lm(folder)
+
+def test_a_model_without_its_head_is_reported(mtok, tmp_path):
+    with pytest.warns(UserWarning, match='made up at random'): ft.load_lm(bert_folder(tmp_path, mtok, 'BertModel'), 'masked')
+
+def test_encoder_decoder_is_refused(tok, tmp_path):
+    from transformers import T5Config
+    T5Config(vocab_size=300).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='encoder-decoder'): ft.load_lm(tmp_path)
+
+def test_folders_that_do_not_fit(tok, lm, tmp_path):
+    lm.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match='holds no tokenizer'): ft.load_lm(tmp_path)
+    train_byte_bpe(texts + [str(i) for i in range(999)], 320).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'): ft.load_lm(tmp_path)
+    with pytest.raises(FileNotFoundError, match='there is no folder'): ft.load_lm(tmp_path/'missing')
+
+@pytest.mark.parametrize('pad', [None, '<|endoftext|>', '[PAD]'])
+def test_every_bad_pad_token_is_mended(lm, tok, tmp_path, pad):
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+    bad = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tok.backend_tokenizer.to_str().replace('<|pad|>', '<|x|>')),
+                                  bos_token='<|endoftext|>', eos_token='<|endoftext|>', unk_token='<|endoftext|>')
+    if pad: bad.pad_token = pad
+    lm.save_pretrained(tmp_path/'m'); bad.save_pretrained(tmp_path/'m')
+    before = logits(lm)
+    good, model = ft.load_lm(tmp_path/'m')
+    assert good.pad_token_id not in (None, good.eos_token_id) and good.get_vocab()[good.pad_token] == good.pad_token_id == model.config.pad_token_id
+    assert good.pad_token_id < model.get_input_embeddings().weight.shape[0]
+    torch.testing.assert_close(logits(model)[..., :300], before)
+    labels = LMCollator(good)([{'input_ids': [5, 6, 0]}, {'input_ids': [5, 0]}])['labels']
+    assert (labels == 0).sum() == 2
+    assert ft.fix_pad(good, model) == good.pad_token_id and ft._rows(model) == len(good)
+
+def test_new_rows_in_a_model_whose_logits_are_far_below_zero(tok):
+    def low():
+        m = ft.new_lm(tok, n_embd=32)
+        m.lm_head.weight = torch.nn.Parameter(m.lm_head.weight.detach().clone()) # untied
+        m.config.tie_word_embeddings = False
+        with torch.no_grad():
+            m.transformer.ln_f.weight[0], m.transformer.ln_f.bias[0] = 0, 1
+            m.lm_head.weight[:, 0] -= 40
+        return m
+    batch = [LMCollator(tok)([{'input_ids': list(range(5, 35))}])]
+    before = evaluate_lm(low(), batch).cross_entropy
+    at_random = low(); at_random.resize_token_embeddings(301, mean_resizing=False)
+    assert evaluate_lm(at_random, batch).cross_entropy > before + 10
+    mean = low(); ft._grow(mean, 301)
+    assert 0 <= evaluate_lm(mean, batch).cross_entropy - before <= math.log(1 + 1/300) + 1e-5
+
+def test_new_tokens_for_a_masked_model(mtok, tmp_path):
+    tok = fresh_copy(mtok, tmp_path)
+    model = ft.new_lm(tok, n_embd=32)
+    batch = [LMCollator(tok, BertMasking(.5), seed=1)([{'input_ids': list(range(5, 35))}])]
+    before = evaluate_lm(model, batch).cross_entropy
+    assert ft.add_tokens(tok, model, ['metaclass', 'coroutine', 'name']) >= 2
+    assert 0 <= evaluate_lm(model, batch).cross_entropy - before <= math.log(1 + 3/300) + 1e-5
+    assert model.config.vocab_size == len(tok)
+
+
+# The loop
+
+@given(st.lists(st.integers(2, 12), min_size=2, max_size=8), st.integers(1, 7))
+@settings(max_examples=15, deadline=None)
+def test_accumulation_is_the_gradient_of_all(lengths, cut):
+    tok = train_byte_bpe(texts, 300)
+    rows = [{'input_ids': list(range(5+i, 5+i+n))} for i,n in enumerate(lengths)]
+    collate = LMCollator(tok)
+    def grads(batches):
+        m = ft.new_lm(tok, n_embd=16, n_head=2)
+        sums = ft._gradient(m, batches, True, 'cpu')
+        return sums, [p.grad for p in m.parameters()]
+    parts = [collate(p) for p in (rows[:cut], rows[cut:]) if p]
+    (nats, n), whole = grads([collate(rows)])
+    (nats2, n2), split = grads(parts)
+    assert n == n2 == sum(lengths) - len(lengths) and nats == pytest.approx(nats2, rel=1e-5)
+    for a,b in zip(whole, split): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+@given(st.integers(1, 200), st.floats(0, .99), st.sampled_from(['one_cycle', 'linear', 'cosine', 'constant']))
+def test_lr_factor_stays_between_0_and_1(n, warmup, schedule):
+    f = [ft.lr_factor(i, n, schedule, warmup) for i in range(n)]
+    assert all(0 <= x <= 1 + 1e-12 for x in f)
+    peak = f.index(max(f))
+    assert f[:peak] == sorted(f[:peak])
+    if schedule != 'constant': assert f[peak:] == sorted(f[peak:], reverse=True)
+
+def test_epochs_steps_and_evaluations(lm, tok, data):
+    train, valid = ft.lm_loaders(data, tok, bs=8)
+    h = ft.train_loop(lm, train, valid, n_steps=2*len(train)+1, eval_every=3, progress=False)
+    assert [s['epoch'] for s in h.steps] == [0]*len(train) + [1]*len(train) + [2]
+    assert [e['step'] for e in h.evals] == [0, *range(3, 2*len(train)+1, 3), *([2*len(train)+1] if (2*len(train)+1) % 3 else [])] or h.evals[-1]['step'] == 2*len(train)+1
+    assert sum(s['tokens'] for s in h.steps[:len(train)]) == len(data['train'])*15
+    assert h.train_loss(2) == pytest.approx(sum(s['nats'] for s in h.steps[-2:])/sum(s['tokens'] for s in h.steps[-2:]))
+    odd = ft.train_loop(lm, train, accumulate=2, progress=False)
+    assert len(odd.steps) == -(-len(train)//2)
+
+def test_keep_best(lm, tok, data):
+    train, valid = ft.lm_loaders(data, tok, bs=8)
+    h = ft.train_loop(lm, train, valid, epochs=2, lr=.3, keep_best=True, progress=False)
+    assert evaluate_lm(lm, valid).cross_entropy == pytest.approx(h.best['valid_loss'])
+    assert min(e['valid_loss'] for e in h.evals) == h.best['valid_loss']
+    with pytest.raises(ValueError, match='keep_best=True needs valid'): ft.train_loop(lm, train, keep_best=True)
+    with pytest.raises(ValueError, match='nothing was evaluated'): ft.History().best
+
+def test_used_up_iterators_and_frozen_models(lm, tok, data):
+    train, _ = ft.lm_loaders(data, tok, bs=8)
+    with pytest.raises(ValueError, match='give n_steps'): ft.train_loop(lm, iter(list(train)), progress=False)
+    with pytest.raises(ValueError, match='used up'): ft.train_loop(lm, iter(list(train)[:1]), n_steps=3, progress=False)
+    for p in lm.parameters(): p.requires_grad = False
+    with pytest.raises(ValueError, match='everything is frozen'): ft.train_loop(lm, train)
+    with pytest.raises(ValueError, match="schedule='x'"): ft.train_loop(lm, train, schedule='x')
+
+def test_masked_loaders_are_fresh_and_frozen(mtok):
+    data = lm_datasets(texts[:40], texts[40:], mtok, 16)
+    train, valid = ft.lm_loaders(data, mtok, bs=8)
+    a, b = list(valid), list(valid)
+    for x,y in zip(a, b): same(x['labels'], y['labels'])
+    train.batch_sampler.set_epoch(0); first = [x['labels'] for x in train]
+    train.batch_sampler.set_epoch(0); second = [x['labels'] for x in train]
+    assert any(not torch.equal(x, y) for x,y in zip(first, second))
+    model = ft.new_lm(mtok, n_embd=32)
+    h = ft.train_loop(model, train, valid, epochs=1, progress=False)
+    assert h.steps[0]['tokens'] == pytest.approx(.15*8*14, abs=25)
+
+
+# fastai
+
+@pytest.mark.filterwarnings('ignore::FutureWarning')
+def test_fastai_sees_the_same_batches_and_losses(tok, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dls, (train, valid) = ft.lm_dataloaders(data, tok, bs=8, device='cpu'), ft.lm_loaders(data, tok, bs=8)
+    seen = []
+    def run(loss, epochs=2):
+        learn = ft.lm_learner(dls, ft.new_lm(tok, n_embd=32), loss=loss)
+        with learn.no_bar(), learn.no_logging():
+            learn.lr_find(num_it=3, show_plot=False)
+            learn.fit(epochs, 1e-3)
+        return learn
+    a, b = run('model'), run('fastai')
+    torch.testing.assert_close(torch.stack(a.recorder.losses), torch.stack(b.recorder.losses))
+    score = evaluate_lm(a.lm, valid)
+    assert a.recorder.values[-1][1] == pytest.approx(score.cross_entropy, rel=1e-4) and a.recorder.values[-1][2] == pytest.approx(score.perplexity, rel=1e-4)
+    assert list(tmp_path.iterdir()) == []
+    for epoch in range(2):
+        dls.train.epoch = epoch; train.batch_sampler.set_epoch(epoch)
+        mine, theirs = list(train), [x for x,_ in dls.train]
+        assert len(mine) == len(theirs)
+        for x,y in zip(mine, theirs): same(x['input_ids'], y['input_ids'])
+
+
+# Looking and generating
+
+def test_predictions(mtok, tok, data):
+    masked = ft.new_lm(mtok, n_embd=32)
+    batch = LMCollator(mtok, BertMasking(.5), seed=1)([{'input_ids': mtok('a < b & the name')['input_ids']}, {'input_ids': mtok('a')['input_ids']}])
+    frame = ft.lm_predictions(masked, mtok, batch)
+    assert len(frame) == batch['attention_mask'].sum() and frame.scored.sum() == (batch['labels'] != -100).sum()
+    assert frame[frame.row == 0].token.str.cat() == mtok.decode(mtok('a < b & the name')['input_ids'])
+    html = ft.show_predictions(frame).data
+    assert '<·b' not in html and '&lt;' in html
+
+def test_generation_leaves_no_trace(lm, tok):
+    lm.train()
+    state, side = torch.get_rng_state(), tok.padding_side
+    a = ft.generate_text(lm, tok, ['The name', 'The value of the'], max_new_tokens=5, seed=1)
+    assert torch.equal(torch.get_rng_state(), state) and tok.padding_side == side and lm.training
+    assert a == ft.generate_text(lm, tok, ['The name', 'The value of the'], max_new_tokens=5, seed=1)
+    assert [t.startswith(p) for t,p in zip(a, ('The name', 'The value of the'))] == [True, True]
+    assert isinstance(ft.generate_text(lm, tok, '', max_new_tokens=3), str)
+    assert len({ft.generate_text(lm, tok, 'The', max_new_tokens=5, temperature=2., seed=s) for s in range(4)}) > 1
+    assert ft.generate_text(lm, tok, 'The', max_new_tokens=5, top_k=1, seed=1) == ft.generate_text(lm, tok, 'The', max_new_tokens=5, temperature=0)
