@@ -67,7 +67,6 @@ def table(title, rows):
     for row in cells: print('  '.join(c.ljust(w) if i == 0 else c.rjust(w) for i,(c,w) in enumerate(zip(row, wide))))
 
 def speed(ds, repeats, size=128):
-    import numpy as np
     from trl import pack_dataset as trl_pack
     from course_lm.chunking import _pieces, chunk_dataset
     ids, fresh = ds.select_columns(['input_ids']), dict(load_from_cache_file=False)
@@ -81,7 +80,7 @@ def speed(ds, repeats, size=128):
         'chunk_dataset': lambda: chunk_dataset(ids, size),
         'chunk_dataset, EOS put in': lambda: chunk_dataset(ids, size, eos_id=0),
         'chunk_dataset, saved to disk': saved,
-        'a plain copy of the tokens (limit of any insertion)': lambda: np.concatenate([values for values,_ in _pieces(ids)]),
+        'a plain copy of the tokens (limit of any insertion)': lambda: [values.copy() for values,_ in _pieces(ids)],
     }
     found = interleaved(ways, repeats)
     (clm, _), (trl, _), (trl_ids, _) = (found[k] for k in list(ways)[:1] + list(ways)[2:4])

@@ -180,17 +180,17 @@ def _runs(pieces, size, step, view=1<<14):
     yield run[k*step:]
 
 # %% ../nbs/02_chunking.ipynb #cd943a61
-def _insert(pieces, eos_id):
-    "The same documents, EOS after each that is not empty: every document a byte string, joined by Arrow about as fast as it could be copied."
+def _with_eos(piece, eos_id):
+    "A batch with EOS after each document that is not empty: byte strings, joined by Arrow about as fast as they could be copied."
     import pyarrow.compute as pc
-    nothing = pa.scalar(b'', pa.large_binary())
-    for values, offsets in pieces:
-        full = offsets[1:] > offsets[:-1]
-        offsets = np.append(offsets[:1], offsets[1:][full]).astype(np.int64)
-        n, eos = len(offsets)-1, values.dtype.type(eos_id)
-        docs = pa.Array.from_buffers(pa.large_binary(), n, [None, pa.py_buffer(offsets*values.itemsize), pa.py_buffer(values)])
-        joined = pc.binary_join_element_wise(docs, nothing, pa.scalar(eos.tobytes(), pa.large_binary()))
-        yield np.frombuffer(joined.buffers()[2] or b'', values.dtype, len(values)+n), None
+    values, offsets = piece
+    offsets = np.append(offsets[:1], offsets[1:][offsets[1:] > offsets[:-1]]).astype(np.int64)
+    n, eos, binary = len(offsets)-1, values.dtype.type(eos_id), pa.large_binary()
+    docs = pa.Array.from_buffers(binary, n, [None, pa.py_buffer(offsets*values.itemsize), pa.py_buffer(values)])
+    joined = pc.binary_join_element_wise(docs, pa.scalar(b'', binary), pa.scalar(eos.tobytes(), binary), memory_pool=pa.system_memory_pool())
+    return np.frombuffer(joined.buffers()[2] or b'', values.dtype, len(values)+n), None
+
+def _insert(pieces, eos_id): return (_with_eos(piece, eos_id) for piece in pieces)
 
 def _ended(pieces, eos_id):
     "Does every document that is not empty end with that id already? Stops at the first batch with one that does not."

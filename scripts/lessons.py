@@ -83,6 +83,7 @@ def prepare_environment() -> None:
     "What every kernel started from here inherits: no network, no bars, the repository's own library."
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.update(offline)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the lessons' models are small: a second thread gains nothing, and costs much on a busy machine
     os.environ["PYTHONPATH"] = os.pathsep.join(p for p in [str(root), os.environ.get("PYTHONPATH", "")] if p)
     os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
 
