@@ -9,7 +9,7 @@ __all__ = ['POLICIES', 'max_length_of', 'check_chunk_size', 'chunk_ids', 'tokeni
            'pack_dataset', 'segment_mask']
 
 # %% ../nbs/02_chunking.ipynb #28c96e8c
-import operator
+import operator, os
 from bisect import bisect_left, insort
 from dataclasses import dataclass, asdict
 from functools import partial
@@ -180,6 +180,13 @@ def _runs(pieces, size, step, view=1<<14):
     yield run[k*step:]
 
 # %% ../nbs/02_chunking.ipynb #cd943a61
+def _parts(pieces, documents=1000):
+    "The same batches, none of more than so many documents."
+    for values, offsets in pieces:
+        for i in range(0, len(offsets)-1, documents):
+            some = offsets[i:i+documents+1]
+            yield values[some[0]:some[-1]], some - some[0]
+
 def _with_eos(piece, eos_id):
     "A batch with EOS after each document that is not empty: byte strings, joined by Arrow about as fast as they could be copied."
     import pyarrow.compute as pc
@@ -190,7 +197,9 @@ def _with_eos(piece, eos_id):
     joined = pc.binary_join_element_wise(docs, pa.scalar(b'', binary), pa.scalar(eos.tobytes(), binary), memory_pool=pa.system_memory_pool())
     return np.frombuffer(joined.buffers()[2] or b'', values.dtype, len(values)+n), None
 
-def _insert(pieces, eos_id): return (_with_eos(piece, eos_id) for piece in pieces)
+def _insert(pieces, eos_id):
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(os.cpu_count()) as pool: yield from pool.map(partial(_with_eos, eos_id=eos_id), _parts(pieces))
 
 def _ended(pieces, eos_id):
     "Does every document that is not empty end with that id already? Stops at the first batch with one that does not."
