@@ -80,7 +80,7 @@ def speed(ds, repeats, size=128):
         'chunk_dataset': lambda: chunk_dataset(ids, size),
         'chunk_dataset, EOS put in': lambda: chunk_dataset(ids, size, eos_id=0),
         'chunk_dataset, saved to disk': saved,
-        'a plain copy of the tokens (limit of any insertion)': lambda: [values.copy() for values,_ in _pieces(ids)],
+        'a plain copy of the tokens, batch by batch': lambda: [values.copy() for values,_ in _pieces(ids)],
     }
     found = interleaved(ways, repeats)
     (clm, _), (trl, _), (trl_ids, _) = (found[k] for k in list(ways)[:1] + list(ways)[2:4])

@@ -9,7 +9,7 @@ __all__ = ['POLICIES', 'max_length_of', 'check_chunk_size', 'chunk_ids', 'tokeni
            'pack_dataset', 'segment_mask']
 
 # %% ../nbs/02_chunking.ipynb #28c96e8c
-import operator, os
+import operator
 from bisect import bisect_left, insort
 from dataclasses import dataclass, asdict
 from functools import partial
@@ -187,19 +187,36 @@ def _parts(pieces, documents=1000):
             some = offsets[i:i+documents+1]
             yield values[some[0]:some[-1]], some - some[0]
 
-def _with_eos(piece, eos_id):
-    "A batch with EOS after each document that is not empty: byte strings, joined by Arrow about as fast as they could be copied."
-    import pyarrow.compute as pc
-    values, offsets = piece
-    offsets = np.append(offsets[:1], offsets[1:][offsets[1:] > offsets[:-1]]).astype(np.int64)
-    n, eos, binary = len(offsets)-1, values.dtype.type(eos_id), pa.large_binary()
-    docs = pa.Array.from_buffers(binary, n, [None, pa.py_buffer(offsets*values.itemsize), pa.py_buffer(values)])
-    joined = pc.binary_join_element_wise(docs, pa.scalar(b'', binary), pa.scalar(eos.tobytes(), binary), memory_pool=pa.system_memory_pool())
-    return np.frombuffer(joined.buffers()[2] or b'', values.dtype, len(values)+n), None
+def _ends(offsets):
+    "Where EOS goes among the tokens of a batch: after each document that is not empty."
+    lengths = np.diff(offsets)
+    return np.cumsum(lengths[lengths > 0] + 1) - 1
 
-def _insert(pieces, eos_id):
-    from concurrent.futures import ThreadPoolExecutor
-    with ThreadPoolExecutor(os.cpu_count()) as pool: yield from pool.map(partial(_with_eos, eos_id=eos_id), _parts(pieces))
+def _put_eos(out, values, ends, eos_id):
+    text = np.ones(len(out), bool)
+    text[ends] = False
+    out[ends], out[text] = eos_id, values
+    return out
+
+def _take(parts, tokens):
+    "The next parts that come to so many tokens together; the rest at the end."
+    held, n = [], 0
+    for part in parts:
+        held.append(part)
+        n += sum(map(len, part))
+        if n >= tokens: break
+    return held, n
+
+def _insert(pieces, eos_id, at_once=1<<22):
+    parts = ((values, _ends(offsets)) for values,offsets in _parts(pieces))
+    while (held := _take(parts, at_once))[0]:
+        held, n = held
+        out, start = np.empty(n, held[0][0].dtype), 0
+        for values, ends in held:
+            stop = start + len(values) + len(ends)
+            _put_eos(out[start:stop], values, ends, eos_id)
+            start = stop
+        yield out, None
 
 def _ended(pieces, eos_id):
     "Does every document that is not empty end with that id already? Stops at the first batch with one that does not."
