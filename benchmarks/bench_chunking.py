@@ -9,21 +9,15 @@ transformers' `group_texts` from examples/pytorch/language-modeling/run_clm.py, 
 description (join a batch's lists, drop the rest, slice, copy ids to labels; with the attention_mask that run_clm's
 tokenizer makes), and TRL's `pack_dataset`, as installed by `pip install -e '.[bench]'`.
 """
-import argparse, datetime, gc, json, os, platform, random, statistics, subprocess, sys, tempfile, time
-from importlib.metadata import version
+import argparse, gc, json, os, random, statistics, subprocess, sys, tempfile, time
 from itertools import chain
 from pathlib import Path
 
+from record import keep, machine, results
+
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-RESULTS = Path(__file__).parent/'results'/'chunking.json'
-
-def machine():
-    cpu = platform.processor()
-    if Path('/proc/cpuinfo').exists():
-        cpu = next((line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')), cpu)
-    return {'cpu': cpu, 'cores': os.cpu_count(), 'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(),
-            **{p: version(p) for p in ('numpy', 'pyarrow', 'datasets', 'transformers')}, 'date': datetime.date.today().isoformat()}
+PACKAGES = 'numpy', 'pyarrow', 'datasets', 'transformers'
 
 def corpus(folder, tokens, mean=250, seed=0):
     "Ragged documents on disk, lengths spread as those of reviews are, as a tokenizer leaves them: input_ids int32, attention_mask int8."
@@ -157,7 +151,7 @@ def main():
     args.add_argument('--tokens', type=int, default=10_000_000)
     args.add_argument('--repeats', type=int, default=7)
     args.add_argument('--part', choices=('all', 'speed', 'packing'), default='all')
-    args.add_argument('--out', type=Path, default=RESULTS)
+    args.add_argument('--out', type=Path, default=results/'chunking.json')
     args = args.parse_args()
     import datasets
     datasets.disable_progress_bars()
@@ -167,12 +161,12 @@ def main():
         print(found['facts'])
         table('What each policy costs on IMDb', found['table'])
         table('Chunks of valid that share a document with train, if chunks are split at random', found['leak'])
-        kept['policies'] = {'machine': machine(), **found}
+        kept['policies'] = {'machine': machine(*PACKAGES), **found}
     else:
         with tempfile.TemporaryDirectory() as folder:
             ds = corpus(folder, args.tokens)
             print(f'{len(ds):,} documents, {args.tokens:,} tokens, in {len(ds.data.column("input_ids").chunks)} Arrow batches on disk')
-            about = {'machine': machine() | {'trl': version('trl')}, 'documents': len(ds), 'tokens': args.tokens}
+            about = {'machine': machine(*PACKAGES, 'trl'), 'documents': len(ds), 'tokens': args.tokens}
             if args.part in ('speed', 'all'):
                 kept['speed'] = {**about, 'chunk_size': 128, 'repeats': args.repeats, 'table': speed(ds, args.repeats), 'memory': memory(folder)}
                 table('Chunking at 128, Arrow on disk in, Arrow out', kept['speed']['table'])
@@ -180,9 +174,6 @@ def main():
             if args.part in ('packing', 'all'):
                 kept['packing'] = {**about, 'repeats': max(3, args.repeats//2), 'table': packing(ds, max(3, args.repeats//2))}
                 table('Packing', kept['packing']['table'])
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_suffix('.part')
-    part.write_text(json.dumps(kept, indent=1) + '\n')
-    part.replace(args.out)
+    keep(kept, args.out)
 
 if __name__ == '__main__': main()

@@ -7,23 +7,13 @@ Prints tables and keeps them in benchmarks/results/labels.json with machine, ver
 round; the milliseconds are medians, and the ratio is that of the medians, to the first row of the table. The last column is
 the ratio of the fastest calls: on a busy machine it tells what the code costs, the median what the neighbours cost.
 """
-import argparse, datetime, gc, json, os, platform, random, statistics, time
-from importlib.metadata import version
+import argparse, gc, os, random, statistics, time
 from pathlib import Path
+
+from record import keep, machine, results
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-RESULTS = Path(__file__).parent/"results"/"labels.json"
-
-
-def machine():
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), cpu)
-    return {"cpu": cpu, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "python": platform.python_version(),
-            **{p: version(p) for p in ("numpy", "torch", "pyarrow", "datasets", "transformers")}, "date": datetime.date.today().isoformat()}
-
-
 def interleaved(ways, rounds):
     "All times of each way, in seconds, over rounds with a shuffled order; a quick way is called several times a round."
     times, seconds = {}, {name: [] for name in ways}
@@ -83,12 +73,12 @@ def main():
     parser.add_argument("--chunk-size", type=int, default=512)
     parser.add_argument("--vocab-size", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=results/"labels.json")
     args = parser.parse_args()
     import numpy as np, torch
     from transformers import DataCollatorForLanguageModeling as Peer
     from course_lm.labels import BertMasking, CausalLabels, ChunkMatrix, LMCollator, WholeWordMasking, choose_positions, numpy_generator
-    here = machine()
+    here = machine("numpy", "torch", "pyarrow", "datasets", "transformers")
     tokenizer, chunks, with_special, with_offsets = data(args.imdb, args.chunk_size, args.vocab_size)
     order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0))[:args.batch_size].tolist()
     rows, tokens, tables = ChunkMatrix(chunks), args.batch_size*args.chunk_size, []
@@ -134,10 +124,7 @@ def main():
 
     report = {"machine": here, "text": "IMDb" if args.imdb else "docstrings of the standard library", "batch": [args.batch_size, args.chunk_size],
               "vocabulary": len(tokenizer), "tables": tables}
-    args.out.parent.mkdir(exist_ok=True)
-    partial = args.out.with_suffix(".part")
-    partial.write_text(json.dumps(report, indent=1) + "\n")
-    partial.replace(args.out)
+    keep(report, args.out)
     print(f"\n{here['cpu']}, {here['cores']} cores, load {here['load']}, Python {here['python']}, torch {here['torch']}, transformers {here['transformers']}, {here['date']}")
 
 

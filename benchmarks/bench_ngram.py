@@ -8,27 +8,20 @@ Prints tables and keeps them in benchmarks/results/ngram.json with machine, vers
 keeps what it held. nltk is a development requirement (`pip install -e '.[dev]'`). It is fed the same n-grams, and its
 Kneser-Ney has the textbook's last step (see tests/test_ngram.py), so that both give the same numbers; that is checked here.
 """
-import argparse, datetime, json, math, os, platform, statistics, time
+import argparse, json, math, os, statistics, time
 from importlib.metadata import version
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 
+from record import keep, machine, results
+
 from course_lm.data import python_docs, train_byte_bpe
 from course_lm.ngram import NGramLM
 
-RESULTS = Path(__file__).parent/"results"/"ngram.json"
-
-
-def machine():
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), cpu)
-    return {"cpu": cpu, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "python": platform.python_version(),
-            **{p: version(p) for p in ("numpy", "nltk")}, "date": datetime.date.today().isoformat()}
+RESULTS = results/"ngram.json"
 
 
 def interleaved(repeats, **ways):
@@ -187,11 +180,7 @@ if __name__ == "__main__":
     parser.add_argument("--neural", type=int, help="training steps of the LSTM")
     args = parser.parse_args()
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    if args.imdb: kept["imdb"] = {"machine": machine(), "rows": imdb(args.imdb)}
-    if args.neural: kept["neural"] = {"machine": machine(), "rows": neural(args.neural)}
-    if not (args.imdb or args.neural): kept |= {"nltk": {"machine": machine(), "rows": against_nltk()}, "million": {"machine": machine(), "rows": a_million()}}
-    RESULTS.parent.mkdir(exist_ok=True)
-    part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, RESULTS)
-    print(f"\nkept in {RESULTS.parent.parent.name}/results/{RESULTS.name}")
+    if args.imdb: kept["imdb"] = {"machine": machine("numpy", "nltk"), "rows": imdb(args.imdb)}
+    if args.neural: kept["neural"] = {"machine": machine("numpy", "nltk"), "rows": neural(args.neural)}
+    if not (args.imdb or args.neural): kept |= {"nltk": {"machine": machine("numpy", "nltk"), "rows": against_nltk()}, "million": {"machine": machine("numpy", "nltk"), "rows": a_million()}}
+    keep(kept, RESULTS)

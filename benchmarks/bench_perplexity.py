@@ -4,14 +4,14 @@ Times are medians of repeats that alternate between ours and the peer in one pro
 Beside wall-clock time stands the processor time of the process, which other programs on the machine disturb less.
 Peak memory is measured in one fresh process per row: the high-water mark of its resident memory above what it holds
 when model and data are ready (Linux only). Prints tables and writes results/perplexity.json."""
-import argparse, json, math, os, platform, statistics, subprocess, sys, tempfile, time
-from datetime import datetime, timezone
-from pathlib import Path
+import argparse, json, math, os, statistics, subprocess, sys, tempfile, time
 
 import torch
 import transformers
 from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+from record import keep, machine, results
 
 from course_lm.labels import IGNORE_INDEX
 from course_lm.perplexity import chunked_nll, evaluate_lm, pseudo_perplexity, sliding_perplexity, trainer_metrics
@@ -28,14 +28,14 @@ def gpt2(vocab, n_embd, n_layer, n_head, n_positions):
 
 def interleaved(repeats, *fns):
     "Median wall-clock and processor seconds of each function, called in turn, and what each returned; one round to warm up."
-    wall, cpu, results = [[] for _ in fns], [[] for _ in fns], [fn() for fn in fns]
+    wall, cpu, values = [[] for _ in fns], [[] for _ in fns], [fn() for fn in fns]
     for _ in range(repeats):
         for i, fn in enumerate(fns):
             start, start_cpu = time.perf_counter(), time.process_time()
             fn()
             wall[i].append(time.perf_counter() - start)
             cpu[i].append(time.process_time() - start_cpu)
-    return [statistics.median(t) for t in wall], [statistics.median(t) for t in cpu], results
+    return [statistics.median(t) for t in wall], [statistics.median(t) for t in cpu], values
 
 
 def docs_loop(model, ids, max_length, stride):
@@ -189,12 +189,6 @@ if __name__ == "__main__":
     out["masked"] = masked(args.repeats, args.quick)
     if args.quick: sys.exit()
     if os.path.exists("/proc/self/clear_refs"): out["memory"] = memory()
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
-    out["machine"] = dict(cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(), load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None, python=platform.python_version(), torch=torch.__version__,
-                          transformers=transformers.__version__, date=datetime.now(timezone.utc).date().isoformat())
-    target = Path(__file__).parent / "results" / "perplexity.json"
-    target.parent.mkdir(exist_ok=True)
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, target)
+    out["machine"] = machine("torch", "transformers")
+    keep(out, results / "perplexity.json")
     print(f"\n{out['machine']}")

@@ -419,7 +419,9 @@ class LMCollator:
         if self.strategy.spares_specials: spared |= self._specials(ids) if special is None else special != 0
         if isinstance(self.strategy, Denoising): batch = self._repair(ids, real, spared)
         else: batch['input_ids'],batch['labels'] = (self._fresh if self.seed is None else self._frozen)(ids, real, spared)
-        return {name: torch.as_tensor(column) for name,column in batch.items()}
+        batch = {name: torch.as_tensor(column) for name,column in batch.items()}
+        if isinstance(self.strategy, CausalLabels): batch['labels'][:, 1:].masked_fill_(torch.from_numpy(~real[:, :-1]), IGNORE_INDEX) # nothing is asked of a pad
+        return batch
 
     def _specials(self, ids):
         table = special_table(self.tokenizer)

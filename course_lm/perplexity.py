@@ -187,6 +187,9 @@ def _call(model, batch):
     "The model's logits for those entries of `batch` that its `forward` takes."
     takes = inspect.signature(getattr(model, 'forward', model)).parameters
     if 'use_cache' in takes: batch = {**batch, 'use_cache': False}
+    mask = batch.get('attention_mask')
+    if 'position_ids' in takes and 'position_ids' not in batch and _is_causal(model) and mask is not None and not mask[:, 0].all(): # padding on the left
+        batch = {**batch, 'position_ids': (mask.cumsum(1) - 1).clamp(min=0)}
     if not any(p.kind == p.VAR_KEYWORD for p in takes.values()): batch = {k:v for k,v in batch.items() if k in takes}
     out = model(**batch)
     out = getattr(out, 'logits', out)

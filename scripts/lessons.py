@@ -19,8 +19,13 @@ def all_notebooks() -> list[Path]:
 
 
 def lesson_notebooks() -> list[Path]:
-    "The numbered lessons, in order; 10 and 11 are reference pages, not lessons."
-    return [p for p in sorted(nbs.glob("0[0-9]_*.ipynb"))]
+    "The numbered lessons and their second and third parts (05, 05b, 05c), in order; 10 and 11 are reference pages, not lessons."
+    return sorted(nbs.glob("0[0-9]*_*.ipynb"))
+
+
+def number(path: Path) -> str:
+    "05 of 05_fine_tuning.ipynb, 05b of its second part."
+    return path.stem.split("_")[0]
 
 
 def directives(source: str) -> dict[str, str]:

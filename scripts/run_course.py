@@ -1,13 +1,14 @@
 """Run every lesson in order, offline, each in a fresh kernel. Executed notebooks and HTML pages go to `_run/`.
 
     python scripts/run_course.py            # all lessons
-    python scripts/run_course.py 02 05      # these
+    python scripts/run_course.py 02 05      # these, with their second parts (05b, ...)
+    python scripts/run_course.py 05b        # this one
 
 Exits with 1 if any lesson failed; the others still run.
 """
 import re, sys
 
-from lessons import directives, execute, lesson_notebooks, prepare_environment, root, write
+from lessons import directives, execute, lesson_notebooks, number, prepare_environment, root, write
 
 colours = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -58,8 +59,8 @@ def main(wanted: list[str]) -> int:
     prepare_environment()
     out = root / "_run"
     out.mkdir(exist_ok=True)
-    paths = [p for p in lesson_notebooks() if not wanted or p.stem[:2] in {w[:2] for w in wanted}]
-    if not paths: sys.exit(f"no such lesson: {' '.join(wanted)}; there are {' '.join(p.stem[:2] for p in lesson_notebooks())}")
+    paths = [p for p in lesson_notebooks() if not wanted or any(p.stem.startswith(w) for w in wanted)]
+    if not paths: sys.exit(f"no such lesson: {' '.join(wanted)}; there are {' '.join(map(number, lesson_notebooks()))}")
     rows = []
     for i, path in enumerate(paths, 1):
         print(f"[{i}/{len(paths)}] {path.stem}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ import json, os, subprocess, sys, time
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
 
-from lessons import all_notebooks, prepare_environment, problems, root
+from lessons import all_notebooks, number, prepare_environment, problems, root
 
 notebook_timeout = 900  # seconds; a lesson is meant to take about 60
 
@@ -63,7 +63,7 @@ def main(only: list[str]) -> int:
     if wanted("sync"): results.append(run("library in sync with the notebooks, notebooks clean", [sys.executable, "scripts/sync.py"], 300))
     if wanted("readme"): results.append(run("README.md in sync with nbs/index.ipynb", [sys.executable, "scripts/readme.py", "--check"], 300))
     if wanted("outputs"): results.append(stored_outputs())
-    results += notebooks([p for p in all_notebooks() if wanted("notebooks") or wanted(p.stem) or wanted(p.stem[:2])])
+    results += notebooks([p for p in all_notebooks() if wanted("notebooks") or wanted(p.stem) or wanted(number(p))])
     passed, failed = sum(results), len(results) - sum(results)
     if wanted("pytest"): more, bad, skipped = pytest(); passed, failed = passed + more, failed + bad
     print(f"\nall in {(time.perf_counter() - start) / 60:.1f} minutes")

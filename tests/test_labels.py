@@ -371,8 +371,13 @@ def test_eos_is_a_target_where_pad_is_eos(side):
     made.pad_token, made.padding_side = made.eos_token, side
     batch = LMCollator(made)([[5, 6, 0], [7, 0]])
     real = batch["attention_mask"].bool()
-    assert (batch["labels"][real] == batch["input_ids"][real]).all() and (batch["labels"][~real] == IGNORE_INDEX).all()
+    asked = real.clone()
+    asked[:, 1:] &= real[:, :-1] # a token behind padding is predicted from a pad: not asked for, no more than the first token of a row ever counts
+    asked[:, 0] = real[:, 0]
+    assert (batch["labels"][asked] == batch["input_ids"][asked]).all() and (batch["labels"][~asked] == IGNORE_INDEX).all()
     assert (batch["labels"] == 0).sum() == 2
+    right = LMCollator(CAUSAL)([[5, 6, 0], [7, 0]])
+    assert (batch["labels"][:, 1:] != IGNORE_INDEX).sum() == (right["labels"][:, 1:] != IGNORE_INDEX).sum() == 3
 
 
 def test_padding_that_the_examples_bring_along():
@@ -543,6 +548,15 @@ def test_trainer_takes_dataset_and_matrix_alike(tmp_path):
         trainer.remove_callback(PrinterCallback)
         losses.append(trainer.train().training_loss)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_accelerate_takes_the_collator():
+    from accelerate import Accelerator
+    rows = ChunkMatrix(np.random.default_rng(0).integers(5, 280, (12, 16)))
+    collate = LMCollator(MASKED, BertMasking(), seed=0)
+    here = [collate([rows[j] for j in range(i, i+4)]) for i in (0, 4, 8)]
+    loader = Accelerator(cpu=True).prepare(torch.utils.data.DataLoader(rows, batch_size=4, collate_fn=collate))
+    for got, want in zip(loader, here, strict=True): assert all(torch.equal(got[k], want[k]) for k in want)
 
 
 # ---- pictures

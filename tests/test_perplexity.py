@@ -147,6 +147,18 @@ def test_plain_and_evaluate_agree(size, extra_pad, seed):
     assert metric.value == pytest.approx(want, rel=1e-6)
     assert evaluate_lm(model, parts).perplexity == pytest.approx(want, rel=1e-6)
 
+@pytest.mark.parametrize('size', [1, 3, 7])
+def test_padding_on_the_left_changes_nothing(size):
+    from course_lm.data import train_byte_bpe
+    from course_lm.labels import LMCollator
+    tok, model, right = train_byte_bpe(['a b c']*20, 300), gpt2(), padded([3, 17, 9, 2, 12, 20, 4])
+    rows = [ids[mask.bool()].tolist() for ids,mask in zip(right['input_ids'], right['attention_mask'])]
+    tok.padding_side = 'left'
+    parts = [LMCollator(tok)(rows[i:i+size]) for i in range(0, 7, size)]
+    score = evaluate_lm(model, parts)
+    assert score.tokens == sum(map(len, rows)) - 7 and (size == 1 or any((b['attention_mask'][:, 0] == 0).any() for b in parts))
+    assert score.perplexity == pytest.approx(math.exp(reference(model, right).mean()), rel=1e-6)
+
 class Body(nn.Module):
     def __init__(self, model): super().__init__(); self.model = model
     def forward(self, input_ids): return self.model(input_ids=input_ids).logits
