@@ -160,6 +160,47 @@ def test_every_bad_pad_token_is_mended(lm, tok, tmp_path, pad):
     assert (labels == 0).sum() == 2
     assert ft.fix_pad(good, model) == good.pad_token_id and ft._rows(model) == len(good)
 
+def hub_error(name):
+    from huggingface_hub import errors
+    cls = getattr(errors, name)
+    e = OSError('cannot load')
+    e.__cause__ = cls.__new__(cls)
+    return e
+
+@pytest.mark.parametrize('part', ['AutoConfig', 'AutoTokenizer', 'AutoModelForCausalLM'])
+@pytest.mark.parametrize('name, kind, said', [('GatedRepoError', PermissionError, 'is gated: accept its licence'), ('RepositoryNotFoundError', FileNotFoundError, 'neither a folder here nor a model'),
+                                              ('LocalEntryNotFoundError', ConnectionError, r"load_lm\('some/model'\) to keep a copy"), ('OfflineModeIsEnabled', ConnectionError, 'HF_HUB_OFFLINE')])
+def test_what_the_hub_says(part, name, kind, said, lm, tok):
+    "Whichever file it is that cannot be had: the config, the tokenizer or the weights."
+    parts = {'AutoConfig': lm.config, 'AutoTokenizer': tok, 'AutoModelForCausalLM': (lm, {'missing_keys': []})}
+    from contextlib import ExitStack
+    with ExitStack() as stack:
+        for p,value in parts.items():
+            stack.enter_context(patch(f'transformers.{p}.from_pretrained', **(dict(side_effect=hub_error(name)) if p == part else dict(return_value=value))))
+        with pytest.raises(kind, match=said): ft.load_lm('some/model')
+
+def test_offline_without_a_simulation(tmp_path):
+    code = "from course_lm.finetuning import load_lm\ntry: load_lm('nobody/no-such-model')\nexcept ConnectionError as e: print('said:', e)"
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(ft.__file__).parents[1], env={**os.environ, 'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path)})
+    assert out.stdout.startswith('said: ') and 'switched off by HF_HUB_OFFLINE' in out.stdout, out.stderr
+
+def test_an_error_in_a_folder_is_no_matter_of_the_network(lm, tok, tmp_path):
+    ft.save_lm(lm, tok, tmp_path/'m')
+    (tmp_path/'m'/'model.safetensors').unlink()
+    with pytest.raises(OSError, match='model.safetensors') as e: ft.load_lm(tmp_path/'m')
+    assert not isinstance(e.value, ConnectionError)
+
+def test_padding_is_never_the_end_of_text_in_the_labels(tok, lm):
+    good, model = fresh_pair(lm, tok)
+    good.pad_token = good.eos_token
+    ft.fix_pad(good, model)
+    labels = LMCollator(good)([{'input_ids': [5, 6, good.eos_token_id]}, {'input_ids': [good.eos_token_id]}])['labels']
+    assert (labels == good.eos_token_id).sum() == 2 and (labels == -100).sum() == 2
+
+def fresh_pair(lm, tok):
+    import copy
+    return copy.deepcopy(tok), copy.deepcopy(lm)
+
 def test_new_rows_in_a_model_whose_logits_are_far_below_zero(tok):
     def low():
         m = ft.new_lm(tok, n_embd=32)

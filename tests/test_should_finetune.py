@@ -1,0 +1,240 @@
+"Lesson 5b at its edges: home text that was really not read, the rule as a pure function, and bodies under other heads."
+import json, math, random, string
+
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+
+from course_lm.data import python_docs, python_docstrings, train_byte_bpe
+from course_lm.finetuning import (ANSWERS, RULES, byte_counter, compare_starts, fair_pairs, home_text, js_distance, keep_home, load_backbone, load_lm, measure_texts,
+                                  new_lm, own_tokenizer_fit, same_body, save_lm, should_finetune, split_words, style_distance, style_symbols, tokenizer_fit, verdict)
+
+texts = st.lists(st.text(min_size=1, max_size=60).filter(str.strip), min_size=1, max_size=8)
+
+@pytest.fixture(scope='module')
+def small():
+    tok = train_byte_bpe(python_docs()[:100], 400)
+    tok.model_max_length = 64
+    return tok, new_lm(tok, n_embd=32, max_length=64).eval()
+
+@pytest.mark.parametrize('objective', ['causal', 'masked'])
+def test_home_text_was_never_drawn(objective):
+    from course_lm import finetuning as F
+    tok, model = load_lm('tiny', objective)
+    r, all_texts = F._tiny[objective], python_docstrings()
+    with F._quiet_map(): chunks = F.chunk_dataset(F.tokenize_dataset(all_texts, tok), r['chunk_size'], specials=tok if objective == 'masked' else None)
+    batches, drawn = F.ShuffledBatches(len(chunks), r['bs'], 42), []
+    while len(drawn) < r['n_steps']:
+        for b in batches:
+            if len(drawn) < r['n_steps']: drawn.append(b)
+    seen, stored = set(i for b in drawn for i in b), chunks[:]['input_ids']
+    read = set()
+    special = set(tok.all_special_ids)
+    for i in seen:
+        ids = [t for t in stored[i] if t not in special or t == tok.eos_token_id]
+        read.update(tuple(ids[k:k+12]) for k in range(len(ids)-11))
+    home = home_text(model)
+    assert len(home) > 50 and set(home) <= set(all_texts) and min(map(len, home)) >= 100
+    rows = [tok(t, add_special_tokens=False)['input_ids'] for t in home]
+    grams = [[tuple(row[k:k+12]) for k in range(len(row)-11)] for row in rows]
+    met = sum(all(g in read for g in gs) for gs in grams if gs)
+    assert met < .02*len(home)   # docstrings that repeat another one word for word, in all their twelve-token pieces
+
+def test_home_text_and_read_text_are_disjoint_by_position():
+    "The text of every drawn chunk, decoded, holds no unread docstring."
+    from course_lm import finetuning as F
+    tok, model = load_lm('tiny')
+    with F._quiet_map(): chunks = F.chunk_dataset(F.tokenize_dataset(python_docstrings(), tok), 64)
+    drawn = set(F.epoch_order(len(chunks), 42, 0)[:640*8])
+    flat, home, at = np.concatenate([np.array(c) for c in chunks['input_ids']]), set(home_text(model)), 0
+    for t in python_docstrings():
+        n = len(tok(t, add_special_tokens=False)['input_ids'])+1
+        if t in home: assert not drawn & set(range(at//64, min((at+n-1)//64+1, len(chunks))))
+        at += n
+    assert len(flat) == at//64*64
+
+@settings(max_examples=60, deadline=None)
+@given(texts)
+def test_tokenizer_fit_laws(small, ts):
+    tok, _ = small
+    f = tokenizer_fit(ts, tok)
+    assert f['bytes'] == sum(len(t.encode()) for t in ts if t.strip()) and f['unknown'] == 0
+    assert math.isnan(f['spelt']) or 0 <= f['spelt'] <= 1
+    assert math.isnan(f['tokens_per_word']) or f['tokens_per_word'] >= 1
+    assert f['bytes_per_token'] > 0
+
+def test_tokens_per_word_agrees_with_a_slow_count(small):
+    tok, _ = small
+    t = 'Return the value, or None if naïve_name99 has no metaclass.'
+    e = tok(t, add_special_tokens=False, return_offsets_mapping=True)
+    import re
+    want = [sum(any(a <= k < b and not t[k].isspace() for k in range(i, j)) for a,b in [m.span()] for i,j in e['offset_mapping']) for m in re.finditer(r'\w+', t)]
+    assert tokenizer_fit([t], tok)['tokens_per_word'] == pytest.approx(np.mean(want))
+
+def test_unknown_tokens_of_a_tokenizer_that_has_some():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    t = Tokenizer(models.WordLevel({'[UNK]': 0, 'the': 1, 'cat': 2}, unk_token='[UNK]'))
+    t.pre_tokenizer = pre_tokenizers.Whitespace()
+    tok = PreTrainedTokenizerFast(tokenizer_object=t, unk_token='[UNK]')
+    assert tokenizer_fit(['the cat the dog'], tok)['unknown'] == .25
+    assert tokenizer_fit(['[UNK] the'], tok)['unknown'] == 0
+
+def test_split_words_needs_count_rarity_and_pieces(small):
+    tok, _ = small
+    mine = ['zyxwv qvutsr']*4
+    assert split_words(mine, tok, ['something else']).word.tolist() == split_words(mine, tok, ['something else'], count=4).word.tolist() != []
+    assert not len(split_words(mine, tok, ['something else'], count=5)) and not len(split_words(mine, tok, mine)) and not len(split_words(mine, tok, ['x'], pieces=50))
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from('abcde'), st.integers(1, 9), min_size=1), st.dictionaries(st.sampled_from('abcde'), st.integers(1, 9), min_size=1))
+def test_js_distance_is_a_distance(p, q):
+    d = js_distance(p, q)
+    assert 0 <= d <= 1 and d == pytest.approx(js_distance(q, p), abs=1e-12) and js_distance(p, p) == 0
+    r = {'a': 1, 'e': 2}
+    assert d <= js_distance(p, r) + js_distance(r, q) + 1e-9
+    if not set(p) & set(q): assert d == pytest.approx(1)
+
+def test_style_sees_style_and_not_topic():
+    r = random.Random(0)
+    word = lambda n: ''.join(r.choice(string.ascii_lowercase) for _ in range(n))
+    plain = lambda: ' '.join(word(n) for n in (4, 5, 4, 8)) + '.'
+    shout = lambda: ' '.join(word(n).upper() for n in (4, 5, 4, 8)) + '!!'
+    home = [plain() for _ in range(40)]
+    same, chance = style_distance([plain() for _ in range(40)], home)
+    other, _ = style_distance([shout() for _ in range(40)], home)
+    assert same.mean() < .2 and other.mean() > .8 and chance.mean() < .2
+    assert style_symbols('Ab9_ 77', ()) == ['Xx9_3', '91']
+
+@settings(max_examples=40, deadline=None)
+@given(texts, texts, st.integers(1, 6))
+def test_fair_pairs(a, b, n):
+    x, y = fair_pairs(a, b, n, longest=20)
+    assert len(x) == len(y) <= n and all(len(t) <= 20 for t in x+y)
+    assert all(any(t.strip() in s for s in a) for t in x)
+
+def _case(**kw): return dict(pairs=100, tokens=50_000, causal=True, excess=1.5, excess_low=1.4, excess_high=1.6, own_bytes_per_token=3., bytes_per_token=3., counter=2., bits_per_byte=3.) | kw
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 50), st.integers(0, 9000), st.floats(.5, 3), st.floats(.01, .4), st.floats(.5, 4), st.floats(.1, 2), st.booleans())
+def test_verdict_is_a_pure_function_that_follows_its_checks(pairs, tokens, excess, wide, longer, counter, causal):
+    m = _case(pairs=pairs, tokens=tokens, excess=excess, excess_low=excess-wide, excess_high=excess+wide, own_bytes_per_token=3*longer, counter=3*counter, causal=causal)
+    before = json.dumps(m)
+    v = verdict(m)
+    assert json.dumps(m) == before and v == verdict(json.loads(before)) and v.answer in ANSWERS
+    if pairs < RULES['pairs']: assert v.answer == ANSWERS[3]
+    elif excess+wide < RULES['excess']: assert v.answer == ANSWERS[0]
+    elif not (excess-wide > 1 and tokens >= RULES['tokens']): assert v.answer == ANSWERS[3]
+    else: assert v.answer == ANSWERS[2 if m['own_bytes_per_token']/3 >= RULES['own_tokenizer'] and (not causal or m['counter']/3 <= RULES['counter']) else 1]
+
+def test_verdict_errors():
+    with pytest.raises(ValueError, match="no 'luck'"): verdict(_case(), rules={'luck': 1})
+    for k in ('pairs', 'excess_low', 'counter'):
+        with pytest.raises(ValueError, match=f"no '{k}'"): verdict({a: b for a,b in _case().items() if a != k})
+
+def test_more_text_of_home_is_used_as_it_is():
+    tok, tiny = load_lm('tiny')
+    home = home_text(tiny)
+    r = should_finetune(home[1::2], tok, tiny, home[::2])
+    assert r.verdict.answer in ('use it as it is', 'too little text to tell') and abs(r.measures['excess']-1) < .1
+    assert {'question', 'measure'} == set(r.frame().index.names) and 'excess' not in repr(r.frame()) and r.verdict.answer in repr(r)
+    r.plot()
+
+@pytest.mark.parametrize('bad, error, says', [('text', TypeError, 'one str'), (b'text', TypeError, 'one bytes'), ([], ValueError, 'is empty'), (['', '\n'], ValueError, 'not one character'),
+                                              (['a', 3], TypeError, 'one is 3'), ([None], TypeError, 'one is None')])
+def test_texts_that_are_none(small, bad, error, says):
+    tok, model = small
+    for call in (lambda: should_finetune(bad, tok, model, ['a', 'b']), lambda: tokenizer_fit(bad, tok), lambda: byte_counter(bad), lambda: own_tokenizer_fit(bad)):
+        with pytest.raises(error, match=says): call()
+
+def test_models_that_cannot_be_measured(small):
+    tok, model = small
+    ts = python_docs()[:20]
+    with pytest.raises(ValueError, match='no home text is known'): should_finetune(ts, tok, model)
+    with pytest.raises(ValueError, match='embeddings for 400 tokens'): should_finetune(ts, train_byte_bpe(ts, 500), model, ts)
+    with pytest.raises(ValueError, match='mask token'): should_finetune(ts, tok, new_lm(train_byte_bpe(ts, 400, masked=True), n_embd=32), ts)
+    from transformers import GPT2ForTokenClassification, T5Config, T5ForConditionalGeneration
+    with pytest.raises(ValueError, match='no language-modelling head'): should_finetune(ts, tok, GPT2ForTokenClassification(model.config), ts)
+    t5 = T5ForConditionalGeneration(T5Config(vocab_size=400, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+    with pytest.raises(ValueError, match='encoder-decoder'): should_finetune(ts, tok, t5, ts)
+
+def test_few_texts_and_other_alphabets_are_no_crash():
+    tok, model = load_lm('tiny')
+    for ts in (['a'], ['a', 'b'], ['日本語のテキスト']*9, ['🙂🙂']*9, ['...']*9, ['ACGT'*99]*3):
+        r = should_finetune(ts, tok, model, python_docs()[:30])
+        assert r.verdict.answer in ANSWERS and repr(r) and r._repr_html_() and len(r.frame())
+
+def test_masked_models_say_so():
+    tok, masked = load_lm('tiny', 'masked')
+    r = should_finetune(python_docs()[:30], tok, masked, home_text(masked), n=10)
+    assert 'pseudo-bits' in repr(r) and r.verdict.frame().loc['a mere counter does better', 'met'] is None
+
+def test_measuring_changes_nothing():
+    tok, model = load_lm('tiny')
+    model.train()
+    before, state = torch.random.get_rng_state(), {k: v.clone() for k,v in model.state_dict().items()}
+    random.seed(5); np.random.seed(5)
+    a, b = random.getstate(), np.random.get_state()[1].copy()
+    measure_texts(python_docs()[:30], tok, model, python_docs()[50:90])
+    assert torch.equal(before, torch.random.get_rng_state()) and random.getstate() == a and (np.random.get_state()[1] == b).all()
+    assert model.training and all(torch.equal(v, model.state_dict()[k]) for k,v in state.items())
+    model.eval()
+
+def test_compare_starts_leaves_the_model_and_is_repeatable(small):
+    tok, model = small
+    state = {k: v.clone() for k,v in model.state_dict().items()}
+    docs = python_docs()
+    a, b = (compare_starts(docs[:40], docs[60:70], tok, model, n_steps=4) for _ in range(2))
+    assert a.equals(b) and a.attrs['best'] in ANSWERS and list(a.index)[0] == 'untouched' and (a.low <= a.bits_per_byte).all() and (a.bits_per_byte <= a.high).all()
+    assert all(torch.equal(v, model.state_dict()[k]) for k,v in state.items())
+    with pytest.raises(ValueError, match='in train and in valid'): compare_starts(docs[:40], docs[39:45], tok, model)
+
+def test_keep_home(tmp_path, small):
+    tok, model = small
+    folder = save_lm(model, tok, tmp_path/'m')
+    keep_home(folder, ['ein Text', 'ein änderer'])
+    t, m = load_lm(folder)
+    assert home_text(m) == home_text(folder) == ['ein Text', 'ein änderer'] and not list(folder.glob('*.new'))
+    assert should_finetune(python_docs()[:12], t, m).measures['documents_home'] == 2
+    with pytest.raises(TypeError, match='one is 3'): keep_home(folder, [3])
+
+def _others():
+    from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
+    tok = train_byte_bpe(python_docs()[:50], 400, masked=True)
+    s = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, vocab_size=400, max_position_embeddings=64, pad_token_id=0)
+    return tok, dict(bert=BertForMaskedLM(BertConfig(**s)), roberta=RobertaForMaskedLM(RobertaConfig(**s)), modernbert=new_lm(tok, n_embd=32),
+                     distilbert=DistilBertForMaskedLM(DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=48, vocab_size=400, max_position_embeddings=64, pad_token_id=0)))
+
+@pytest.mark.parametrize('task', ['sequence-classification', 'token-classification', 'question-answering'])
+def test_bodies_under_heads(tmp_path, small, task):
+    tok, models = _others()
+    for name,(t,m) in {'gpt2': small, **{k: (tok, m) for k,m in models.items()}}.items():
+        folder = save_lm(m, t, tmp_path/name)
+        got, model, report = load_backbone(folder, task, n_labels=2 if task == 'question-answering' else 5)
+        assert same_body(m, model) == report.loc[('kept', 'body'), 'tensors'] and report.loc[('new', 'head'), 'tensors'] >= 1
+        assert model.config.pad_token_id == got.pad_token_id and not model.training
+        ids = got(python_docs()[:3], return_tensors='pt', padding=True, truncation=True, max_length=32)
+        out = model(**{k: v for k,v in ids.items() if k in ('input_ids', 'attention_mask')})
+        shape = (out.start_logits if task == 'question-answering' else out.logits).shape
+        assert shape[0] == 3 and (task != 'sequence-classification' or shape == (3, 5))
+        a, b = (load_backbone(folder, task, seed=s)[1].state_dict() for s in (1, 1))
+        assert all(torch.equal(v, b[k]) for k,v in a.items())
+
+def test_a_body_that_is_not_there(tmp_path, small):
+    from safetensors.torch import load_file, save_file
+    tok, model = small
+    folder = save_lm(model, tok, tmp_path/'m')
+    weights = load_file(folder/'model.safetensors')
+    for change, says in ((lambda w: {f'lm.{k}': v for k,v in w.items()}, '28 of the 28'), (lambda w: {k: v for k,v in w.items() if '.h.1.mlp' not in k}, '4 of the 28'),
+                         (lambda w: {k: v[:, :16].clone() if 'wpe' in k else v for k,v in w.items()}, '1 of the 28')):
+        save_file(change(weights), folder/'model.safetensors', metadata={'format': 'pt'})
+        with pytest.raises(ValueError, match=says): load_backbone(folder)
+    for kw, says in ((dict(task='x'), "task='x'"), (dict(n_labels=0), 'n_labels=0'), (dict(task='question-answering', n_labels=3), 'takes 2')):
+        with pytest.raises(ValueError, match=says): load_backbone(folder, **kw)
+
+def test_the_global_stream_is_left_alone(tmp_path, small):
+    tok, model = small
+    folder = save_lm(model, tok, tmp_path/'m')
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    load_backbone(folder)
+    assert torch.equal(before, torch.random.get_rng_state())
