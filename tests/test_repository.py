@@ -24,7 +24,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_a_module_per_lesson():
-    assert set(modules) == set(lessons) and {"data", "ngram", "chunking", "labels", "perplexity", "finetuning", "classification"} <= set(modules)
+    assert set(modules) == set(lessons) and {"data", "ngram", "chunking", "labels", "perplexity", "finetuning", "classification", "pretraining"} <= set(modules)
 
 
 @pytest.mark.parametrize("module", modules)
@@ -42,6 +42,7 @@ def test_imports_only_from_earlier_lessons(module):
     ("course_lm.perplexity", "transformers fastai datasets sklearn matplotlib ipywidgets"),
     ("course_lm.finetuning", "transformers fastai datasets sklearn ipywidgets"),
     ("course_lm.classification", "transformers fastai datasets sklearn ipywidgets"),
+    ("course_lm.pretraining", "transformers fastai datasets sklearn ipywidgets"),
     ("course_lm.cli", "torch transformers fastai datasets sklearn ipywidgets"),
 ])
 def test_importing_is_light(module, heavy):

@@ -1,0 +1,250 @@
+"""Train one of the course's small language models from scratch on folders of text. Lesson 7 explains every part.
+
+    python scripts/train_tiny.py --objective causal --corpus FOLDER FOLDER --minutes 120 --work WORK --out course_lm/pretrained/tiny-gpt
+
+A corpus folder holds .parquet files (a column text, perhaps movie; labels are not looked at) and .txt files (WikiText's form).
+Files named test* are never read for training. Text of held-out movies neither: see `split_documents`.
+WORK gets tokens and checkpoints (never commit it); a run that was stopped goes on when the same command is given again.
+"""
+import argparse, hashlib, json, os, re, sys, time
+from pathlib import Path
+
+import numpy as np
+
+
+def read_folder(folder):
+    "Documents of a folder: dicts with text, file, movie ('' where there is none), labelled."
+    folder, docs = Path(folder).expanduser(), []
+    files = sorted(p for p in folder.rglob('*') if p.suffix in ('.parquet', '.txt'))
+    if not files: raise ValueError(f'--corpus {folder} holds no .parquet and no .txt file')
+    for path in files:
+        if path.suffix == '.txt':
+            docs += [dict(text=t, file=path.name, movie='', labelled=False) for t in articles(path.read_text(encoding='utf-8'))]
+            continue
+        import pyarrow.parquet as pq
+        table = pq.read_table(path)
+        if 'text' not in table.column_names: raise ValueError(f"{path.name} has no column 'text', only {table.column_names}")
+        texts, n = table['text'].to_pylist(), table.num_rows
+        movies = table['movie'].to_pylist() if 'movie' in table.column_names else ['']*n
+        labelled = [x in (0, 1) for x in table['label'].to_pylist()] if 'label' in table.column_names else [False]*n
+        docs += [dict(text=t, file=path.name, movie=str(m), labelled=l) for t,m,l in zip(texts, movies, labelled)]
+    return docs
+
+
+def articles(text):
+    "WikiText's articles: each begins with a line ' = Title = '."
+    parts = re.split(r'(?m)^(?= = [^=\n]+ = \n)', text)
+    return [p.strip('\n') for p in parts if p.strip()]
+
+
+def bucket(key, n=40):
+    "A number below n for a name: the same on every machine and in every order."
+    return int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) % n
+
+
+def classification_movies(docs):
+    "The movies of the valid and test part of lesson 6's split by movie, with its default seed and shares: 30 % of the labelled reviews."
+    rows = [d for d in docs if d['labelled'] and d['movie']]
+    if len(rows) < 100: return set()
+    from datasets import Dataset
+    from course_lm.classification import imdb_splits
+    ds = Dataset.from_dict({'text': ['']*len(rows), 'label': [i % 2 for i in range(len(rows))], 'movie': [d['movie'] for d in rows]})
+    parts = imdb_splits(ds, by='movie')
+    return set(parts['valid']['movie']) | set(parts['test']['movie'])
+
+
+def split_documents(docs, seed=42):
+    """train, valid and test: lists of text, and a report.
+
+    valid and test are the reviews of one movie in 40 each, drawn by a hash of the movie's id (of the text where there is none).
+    Those movies' reviews are not trained on, nor any review of a movie that lesson 6 keeps for its valid and test, nor files named
+    test*; a text that stands in valid or test is not trained on either, and no text twice."""
+    from course_lm.pretraining import deduplicate
+    kept = classification_movies(docs)
+    parts = dict(train=[], valid=[], test=[], left_out=[], wiki_test=[])
+    for d in docs:
+        b = bucket(d['movie'] or d['text'])
+        part = ('wiki_test' if d['file'].startswith('test') else 'valid' if b == 0 and d['movie'] else 'test' if b == 1 and d['movie']
+                else 'left_out' if d['movie'] in kept else 'train')
+        parts[part].append(d['text'])
+    before = {k: len(v) for k,v in parts.items()}
+    valid, test, wiki = (deduplicate(parts[k]) for k in ('valid', 'test', 'wiki_test'))
+    held = set(valid) | set(test) | set(wiki) | set(parts['left_out'])
+    train = [t for t in deduplicate(parts['train']) if t not in held]
+    order = np.random.default_rng(seed).permutation(len(train))
+    train = [train[i] for i in order]
+    report = dict(documents=before, after_deduplication=dict(train=len(train), valid=len(valid), test=len(test), wiki_test=len(wiki)),
+                  train_bytes=sum(len(t.encode()) for t in train), movies_kept_for_lesson_6=len(kept))
+    return dict(train=train, valid=valid, test=test, wiki_test=wiki), report
+
+
+def prepare(a):
+    "Tokenizer, tokens of train, valid and test, and the report; made once and kept in --work."
+    from transformers import AutoTokenizer
+    from course_lm.data import train_byte_bpe
+    folder = Path(a.work)/f'{a.objective}-{a.vocab}'
+    if not (folder/'report.json').exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        parts, report = split_documents([d for f in a.corpus for d in read_folder(f)])
+        start = time.time()
+        tokenizer = train_byte_bpe(parts['train'][::a.tokenizer_every], a.vocab, masked=a.objective == 'masked')
+        if a.objective == 'masked': mask_takes_space(tokenizer)
+        tokenizer.save_pretrained(folder/'tokenizer')
+        print(f'tokenizer trained in {time.time()-start:.0f} s', flush=True)
+        for name in ('train', 'valid', 'test'):
+            tokens = encode(parts[name], tokenizer)
+            np.save(folder/f'{name}.npy', tokens.astype(np.uint16 if len(tokenizer) < 2**16 else np.int32))
+            report[f'{name}_tokens'] = len(tokens)
+        report['seconds'] = round(time.time()-start)
+        (folder/'report.json').write_text(json.dumps(report, indent=1))
+    tokenizer = AutoTokenizer.from_pretrained(folder/'tokenizer')
+    report = json.loads((folder/'report.json').read_text())
+    tokens = {name: np.load(folder/f'{name}.npy', mmap_mode='r') for name in ('train', 'valid', 'test')}
+    return tokenizer, tokens, report
+
+
+def mask_takes_space(tokenizer):
+    "`the [MASK]`: the mask takes the space before it along, as the word under it would."
+    from transformers import AddedToken
+    tokenizer.add_special_tokens({'mask_token': AddedToken(tokenizer.mask_token, lstrip=True, normalized=False, special=True)})
+
+
+def encode(texts, tokenizer, at_once=2000):
+    "One row of ids: every document, then the token that ends a document."
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    rows = []
+    for i in range(0, len(texts), at_once):
+        for ids in tokenizer(texts[i:i+at_once], add_special_tokens=False, verbose=False)['input_ids']: rows.append(np.array([*ids, end], np.int32))
+    return np.concatenate(rows)
+
+
+def cut(tokens, length, tokenizer):
+    "(n, length) chunks; for a masked model each between [CLS] and [SEP]."
+    from course_lm.chunking import chunk_ids
+    if tokenizer.mask_token_id is None: return chunk_ids(tokens, length)
+    inside = chunk_ids(tokens, length-2)
+    edge = np.ones((len(inside), 1), inside.dtype)
+    return np.hstack([edge*tokenizer.cls_token_id, inside, edge*tokenizer.sep_token_id])
+
+
+def documents_of(tokens, tokenizer):
+    "The rows of ids that `encode` put one after the other."
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    return [d[:-1].astype(np.int64) for d in np.split(tokens, np.flatnonzero(np.asarray(tokens) == end) + 1) if len(d) > 1]
+
+
+def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed=0):
+    "Scores on held-out documents, rivals on the same ones, and how often the model recites: a dict."
+    import math, torch
+    from course_lm.labels import BertMasking, LMCollator
+    from course_lm.ngram import NGramLM
+    from course_lm.perplexity import TokenAccuracy, evaluate_lm, score_texts, token_bytes
+    from course_lm.pretraining import recitations, xz_bits
+    docs = documents_of(test, tokenizer)[:n_documents]
+    texts = [tokenizer.decode(d) for d in docs]
+    n_bytes, out = sum(len(t.encode()) for t in texts), {}
+    length = tokenizer.model_max_length
+    if tokenizer.mask_token_id is None:
+        out['bits per byte, held-out reviews'] = sum(score_texts(model, tokenizer, texts)).bits_per_byte
+        end = np.array([tokenizer.eos_token_id])
+        trigram = NGramLM(3, vocab_size=len(tokenizer)).fit(np.asarray(train).astype(np.int64))
+        out['Kneser-Ney trigram on the same training text, bits per byte'] = -sum(trigram.logprobs(np.append(end, d))[1:].sum() for d in docs)/math.log(2)/n_bytes
+        out['xz, bits per byte'] = xz_bits(''.join(texts))
+        starts = np.flatnonzero(np.asarray(train) == tokenizer.eos_token_id)[:-1] + 1
+        starts = np.random.default_rng(seed).choice(starts, min(n_openings, len(starts)), replace=False)
+        new = min(64, length//2)
+        openings = np.stack([np.asarray(train[s:s+min(32, length-new)]) for s in starts if s + 32 <= len(train)])
+        found = recitations(model, openings, np.asarray(train), max_new_tokens=new, at_least=min(20, new))
+        out[f'of {len(openings)} openings of training texts, continued with 20 or more tokens that stand in the corpus'] = sum(n > 0 for n in found)
+    else:
+        chunks = cut(np.asarray(test).astype(np.int64), length, tokenizer)[:n_documents]
+        collate, hits = LMCollator(tokenizer, BertMasking(), seed=seed), TokenAccuracy(shift=False)
+        batches = [collate(list(chunks[i:i+32])) for i in range(0, len(chunks), 32)]
+        for b in batches:
+            with torch.no_grad(): hits.update(model.eval()(**{k: v for k,v in b.items() if k != 'labels'}).logits, b['labels'])
+        out['masked tokens guessed right, held-out reviews, 15 % masks'] = hits.value
+        out['nats per masked token'] = evaluate_lm(model, batches).cross_entropy
+        counts = np.bincount(np.asarray(train), minlength=len(tokenizer))
+        labels = torch.cat([b['labels'][b['labels'] >= 0] for b in batches]).numpy()
+        out['always guessing the most frequent token'] = float((labels == counts.argmax()).mean())
+    return {**out, 'held-out documents measured on': len(docs), 'their bytes': n_bytes}
+
+
+def arguments(argv=None):
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p.add_argument('--objective', choices=['causal', 'masked'], default='causal')
+    p.add_argument('--corpus', nargs='+', required=True, metavar='FOLDER')
+    p.add_argument('--minutes', type=float, help='training time over all sittings; a larger number extends a run that is done')
+    p.add_argument('--steps', type=int, help='updates, in place of --minutes')
+    p.add_argument('--work', required=True, help='folder for tokens and checkpoints; outside the repository')
+    p.add_argument('--run', default='run', help='name of the run inside --work')
+    p.add_argument('--out', help='folder for the finished model, with its card')
+    p.add_argument('--measure', action='store_true', help='train nothing: compute the numbers of the card of the model in --out again')
+    p.add_argument('--about', default='IMDb reviews (Maas et al., 2011; for research) and WikiText-2 (Merity et al., 2016; CC BY-SA 3.0).', help='corpus and licence, for the card')
+    p.add_argument('--threads', type=int, default=1)
+    p.add_argument('--seed', type=int, default=42)
+    p.add_argument('--vocab', type=int, default=4096)
+    p.add_argument('--tokenizer-every', type=int, default=3, help='the tokenizer is trained on every so many-th document')
+    p.add_argument('--layers', type=int, default=4)
+    p.add_argument('--heads', type=int, default=6)
+    p.add_argument('--width', type=int, default=192)
+    p.add_argument('--length', type=int, default=256)
+    p.add_argument('--bs', type=int, default=24)
+    p.add_argument('--accumulate', type=int, default=1)
+    p.add_argument('--lr', type=float, default=3e-3)
+    p.add_argument('--warmup', type=int, default=100)
+    p.add_argument('--decay', type=float, default=.2)
+    p.add_argument('--optimizer', choices=['adamw', 'muon'], default='muon')
+    p.add_argument('--mask', type=float, default=.3)
+    p.add_argument('--eval-chunks', type=int, default=192)
+    p.add_argument('--eval-every', type=int, default=200)
+    p.add_argument('--checkpoint-every', type=float, default=300, help='seconds')
+    p.add_argument('--compile', action='store_true', help='torch.compile: needs a C++ compiler')
+    p.add_argument('--bf16', choices=['no', 'yes', 'auto'], default='no', help='16-bit arithmetic; auto: tried out, taken where it is faster')
+    p.add_argument('--stop-after', type=int, help='updates after which this sitting ends; the same command goes on')
+    p.add_argument('--device', default=None)
+    a = p.parse_args(argv)
+    if (a.minutes is None) == (a.steps is None) and not a.measure: p.error('give --minutes or --steps')
+    if a.measure and not a.out: p.error('--measure needs --out')
+    return a
+
+
+def main(argv=None):
+    a = arguments(argv)
+    import torch
+    torch.set_num_threads(a.threads)
+    from course_lm.finetuning import load_lm
+    from course_lm.labels import BertMasking
+    from course_lm.pretraining import model_card, new_model, pretrain, save_half, tiny_bert, tiny_gpt
+    tokenizer, tokens, report = prepare(a)
+    tokenizer.model_max_length = a.length
+    print(json.dumps(report), flush=True)
+    if a.measure:
+        tokenizer, model = load_lm(a.out, a.objective)
+        print(json.dumps(measure(model, tokenizer, tokens['train'], tokens['test']), indent=1))
+        return
+    chunks = {k: cut(tokens[k], a.length, tokenizer) for k in ('train', 'valid')}
+    config = (tiny_gpt if a.objective == 'causal' else tiny_bert)(tokenizer, n_layer=a.layers, n_head=a.heads, n_embd=a.width, max_length=a.length)
+    model = new_model(config, a.seed)
+    if a.device: model.to(a.device)
+    history = pretrain(model, tokenizer, chunks['train'], chunks['valid'][:a.eval_chunks], n_steps=a.steps, minutes=a.minutes, bs=a.bs, accumulate=a.accumulate,
+                       lr=a.lr, warmup=a.warmup, decay=a.decay, optimizer=a.optimizer, strategy=BertMasking(a.mask) if a.objective == 'masked' else None,
+                       bf16={'no': False, 'yes': True, 'auto': 'auto'}[a.bf16], compile=a.compile, eval_every=a.eval_every, checkpoint=Path(a.work)/a.run, checkpoint_every=a.checkpoint_every, seed=a.seed,
+                       stop_after=a.stop_after)
+    print(history, history.evals[-1], flush=True)
+    if not (a.out and history.done): return
+    model.to('cpu').eval()
+    save_half(model, tokenizer, a.out)
+    tokenizer, model = load_lm(a.out, a.objective) # what is measured is what is shipped: 16 bits
+    scores = measure(model, tokenizer, tokens['train'], tokens['test'])
+    print(json.dumps(scores, indent=1), flush=True)
+    names = {f: i for i,f in enumerate(a.corpus)}
+    words = ['CORPUS' if w in names else w for w in (argv or sys.argv[1:])]
+    words = [w if i == 0 or words[i-1] not in ('--work', '--out') else words[i-1][2:].upper() for i,w in enumerate(words)]
+    notes = ('Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files named test* were not read. '
+             f"{report['train_bytes']:,} bytes of training text, {report['train_tokens']:,} tokens. A small model made for a course: what it writes means nothing.")
+    card = model_card(Path(a.out).name, config, history, a.about, scores, 'python scripts/train_tiny.py ' + ' '.join(words), notes)
+    save_half(model, tokenizer, a.out, card)
+
+
+if __name__ == '__main__': main()
