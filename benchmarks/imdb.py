@@ -1,117 +1,241 @@
-"""Lesson 6 on real reviews: word counters and a tiny encoder, all on the same few training reviews.
+"""Lesson 6 on the real reviews: what they share, word counters, an LSTM, encoders, each with its curve of accuracy against minutes.
 
-    python benchmarks/imdb.py --imdb PATH      # whatever load_imdb takes, with a column movie: about four minutes on two cores
-    python benchmarks/imdb.py --body           # does a masked language model's body help? On made-up reviews; about three minutes
+    python benchmarks/imdb.py --imdb PATH                                # baselines, LSTM, an encoder from random weights; split by movie
+    python benchmarks/imdb.py --imdb PATH --only encoder --pretrain 20 --unlabelled PATH2 --keep FOLDER
+    python benchmarks/imdb.py --imdb PATH --only encoder --encoder FOLDER_OR_HUB_NAME --recipe trainer --epochs 3 --lr 5e-5
+    python benchmarks/imdb.py --imdb movie_data.csv.gz --split lecture   # 70/10/20 % by position, as the lecture cuts
 
-Prints accuracies with 95 % intervals and keeps them in benchmarks/results/imdb.json with machine, versions and date.
-No test review is about a movie that a training review is about. Nothing is chosen: settings are fixed below, the
-weights are those after the last epoch, and both ends at which a review may be cut are reported.
+PATH is whatever load_imdb takes: an aclImdb folder, movie_data.csv[.gz], parquet. Every run becomes a row of
+benchmarks/results/imdb.json, in place of an earlier row of the same name, split, seed and number of training reviews.
+An epoch is chosen on valid, never on test; test is answered once, after the last epoch.
 """
-import argparse, datetime, json, os, platform, time
+import argparse, datetime, json, math, os, platform, time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
 RESULTS = Path(__file__).parent/'results'/'imdb.json'
+SHARES = {'official': (.7, .1, .2), 'movie': (.8, .1, .1), 'lecture': (.7, .1, .2)} # train, valid, test; official leaves its test half whole
 
-def machine():
+def machine(device):
     import torch
     cpu = platform.processor()
     if Path('/proc/cpuinfo').exists():
         cpu = next((line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')), cpu)
-    return {'cpu': cpu, 'cores': os.cpu_count(), 'threads': torch.get_num_threads(), 'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(),
-            **{p: version(p) for p in ('torch', 'transformers', 'datasets', 'scikit-learn', 'numpy')}, 'date': datetime.date.today().isoformat()}
+    gpu = {'gpu': torch.cuda.get_device_name()} if device=='cuda' else {}
+    return {'cpu': cpu, 'cores': os.cpu_count(), 'threads': torch.get_num_threads(), **gpu, 'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(),
+            **{p: version(p) for p in ('torch', 'transformers', 'datasets', 'scikit-learn', 'numpy')}}
 
-def row(run, cpu_seconds, **more):
+class Results:
+    "The JSON file: read, one part changed, written whole or not at all."
+    def __init__(self, path): self.path = path
+    def change(self, part, new, same):
+        out = json.loads(self.path.read_text()) if self.path.exists() else {}
+        key = lambda r: tuple(r[k] for k in same)
+        out[part] = [r for r in out.get(part, []) if key(r)!=key(new)] + [new]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(f'.part{os.getpid()}')
+        part.write_text(json.dumps(out, indent=1) + '\n')
+        part.replace(self.path)
+
+def row_of(run, data, args, cpu_seconds, valid_accuracy, **settings):
     low, high = run.interval
-    return {'run': run.name, 'accuracy': round(100*run.accuracy, 1), 'from': round(100*low, 1), 'to': round(100*high, 1), 'test_reviews': run.n,
-            'trained_numbers': run.n_params, 'cpu_seconds': round(cpu_seconds, 1), **run.settings, **more}
+    h = run.history
+    epoch_seconds = h[-1]['seconds']/len(h) if h else None
+    return {'name': run.name, 'split': args.split, 'seed': args.seed, **{f'{k}_reviews': len(data[k]) for k in ('train', 'valid', 'test')},
+            'valid_accuracy': valid_accuracy, 'test_accuracy': run.accuracy, 'interval': [low, high], 'correct': run.correct, 'n_params': run.n_params,
+            'seconds': run.seconds, 'epoch_seconds': epoch_seconds, 'cpu_seconds': cpu_seconds, 'chosen_on': run.chosen_on,
+            'curve': [{'epoch': e['epoch'], 'minutes': e['seconds']/60, 'cpu_minutes': e['cpu seconds']/60, 'valid_accuracy': e['valid accuracy'], 'train_loss': e['train loss']} for e in h],
+            'settings': {**run.settings, **settings}, 'machine': machine(args.device), 'date': datetime.date.today().isoformat()}
 
-def measured(f, *args, **kw):
-    start = time.process_time()
-    run = f(*args, **kw)
-    r = row(run, time.process_time()-start)
-    print(f"{run!r}   {r['cpu_seconds']} CPU s", flush=True)
-    return r
+def rounded(x):
+    if isinstance(x, float): return round(x, 5)
+    if isinstance(x, dict): return {k: rounded(v) for k,v in x.items()}
+    return [rounded(v) for v in x] if isinstance(x, (list, tuple)) else x
 
-def few_reviews(path, n_train, n_valid, n_test, seed):
-    "So many reviews for each split, no movie in two of them."
-    from datasets import DatasetDict, concatenate_datasets
+def keep(args, row):
+    row = rounded(row)
+    Results(args.out).change('runs', row, ('name', 'split', 'seed', 'train_reviews'))
+    print(f"{row['name']:<40} valid {100*row['valid_accuracy']:5.2f}  test {100*row['test_accuracy']:5.2f} ({100*row['interval'][0]:.1f} to {100*row['interval'][1]:.1f})"
+          f"  {row['n_params']:>9,} numbers  {row['cpu_seconds']:7.1f} CPU s  chosen on {row['chosen_on'] or '-'}", flush=True)
+
+def load(args):
     from course_lm.classification import imdb_splits
     from course_lm.data import load_imdb
-    ds = load_imdb(path)
-    ds = concatenate_datasets([ds[k] for k in ('train', 'test') if k in ds])
-    parts = imdb_splits(ds, by='movie', seed=seed)
-    for k,n in dict(train=n_train, valid=n_valid, test=n_test).items():
-        if len(parts[k]) < n: raise SystemExit(f'{path} has {len(parts[k])} reviews for {k}, {n} are asked for')
-    return DatasetDict({k: parts[k].select(range(n)) for k,n in dict(train=n_train, valid=n_valid, test=n_test).items()})
+    ds = load_imdb(args.imdb)
+    if args.split=='official': data = imdb_splits(ds, by='official', shares=SHARES['official'], seed=args.seed)
+    elif args.split=='movie': data = imdb_splits(ds, by='movie', shares=SHARES['movie'], seed=args.seed)
+    else: data = imdb_splits(ds, by='position', shares=SHARES['lecture'], seed=None)
+    for k in data:
+        n = getattr(args, k)
+        if n and n > len(data[k]): raise SystemExit(f'{k} has {len(data[k])} reviews, --{k} asks for {n}')
+        if n: data[k] = data[k].select(range(n))
+    return data
 
-def real(args):
-    from course_lm.classification import encode_reviews, leak_report, load_classifier, majority_baseline, nbsvm_baseline, tfidf_baseline, train_classifier
-    from course_lm.data import train_byte_bpe
-    from course_lm.finetuning import new_lm
-    data = few_reviews(args.imdb, args.train, 500, args.test, args.seed)
-    leaks = leak_report(data)
-    print(leaks.to_string(index=False))
-    if leaks.query("`with a` == 'movie'")['number'].sum(): raise SystemExit('a movie is in two splits')
-    rows = [measured(f, data) for f in (majority_baseline, tfidf_baseline, nbsvm_baseline)]
-    tokenizer = train_byte_bpe(data['train']['text'], 8000, masked=True)
-    for side,name in (('right', 'tiny encoder, first 256 tokens'), ('left', 'tiny encoder, last 256 tokens')):
-        enc = {k: encode_reviews(v, tokenizer, 256, side) for k,v in data.items()}
-        _, model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=2, n_embd=64, max_length=256)))
-        rows.append(measured(train_classifier, model, tokenizer, enc, recipe='adamw-linear', epochs=args.epochs, lr=3e-3, batch_size=32, warmup_steps=.1, name=name, progress=False))
-    return {'train_reviews': args.train, 'seed': args.seed, 'split': 'by movie', 'runs': rows}
+def leaks(args, data):
+    from course_lm.classification import leak_report
+    start, cpu = time.perf_counter(), time.process_time()
+    table = leak_report(data)
+    new = {'split': args.split, 'seed': args.seed, **{f'{k}_reviews': len(data[k]) for k in data}, 'rows': table.to_dict('records'),
+           'seconds': time.perf_counter()-start, 'cpu_seconds': time.process_time()-cpu, 'machine': machine(args.device), 'date': datetime.date.today().isoformat()}
+    Results(args.out).change('leaks', rounded(new), ('split', 'seed', 'train_reviews'))
+    print(table.to_string(index=False), f"\n{new['cpu_seconds']:.1f} CPU s", flush=True)
 
-def masked_body(args, n_unlabelled=6000, n_labelled=1000, epochs=6):
-    "A body that has learnt to fill masks in 6,000 made-up reviews against one with random weights, then 1,000 labels for both."
-    import torch
-    from datasets import DatasetDict
-    from course_lm.classification import LengthBucketedSampler, encode_reviews, load_classifier, nbsvm_baseline, tfidf_baseline, train_classifier
-    from course_lm.data import reviews, train_byte_bpe
-    from course_lm.finetuning import new_lm
+def baselines(args, data):
+    from course_lm import classification as c
+    known = {'majority': (c.majority_baseline, {}), 'words': (c.lexicon_baseline, {}), 'counts': (c.count_baseline, {}), 'tfidf': (c.tfidf_baseline, {}),
+             'tfidf2': (c.tfidf_baseline, {'ngrams': (1, 2), 'C': 10.}), 'nbsvm': (c.nbsvm_baseline, {})}
+    for f,kw in [known[k] for k in args.baselines.split(',')]:
+        cpu = time.process_time()
+        run = f(data, **kw)
+        cpu = time.process_time()-cpu
+        keep(args, row_of(run, data, args, cpu, f(data, score_on='valid', **kw).accuracy, **kw))
+
+def lstm(args, data):
+    from course_lm.classification import lstm_baseline
+    kw = dict(max_length=args.max_length or 256, truncation_side=args.cut_off, epochs=args.epochs or 6, recipe=args.recipe, batch_size=args.batch_size or 64, lr=args.lr or 5e-3, seed=args.seed, keep='best',
+              pooling=args.pooling, bidirectional=args.bidirectional, n_embd=args.n_embd or 64, n_hidden=args.n_hidden, dropout=args.dropout, device=args.device, progress=False)
+    cpu = time.process_time()
+    run = lstm_baseline(data, name=args.name or 'LSTM', **kw)
+    keep(args, row_of(run, data, args, time.process_time()-cpu, max(h['valid accuracy'] for h in run.history)))
+
+def fill_masks(args, lm, tokenizer, texts):
+    "Trains `lm` for so many minutes to fill masks in `texts`; the learning rate follows the clock. Returns what it cost and its losses."
+    import numpy as np, torch
+    from course_lm.classification import LengthBucketedSampler, encode_reviews
     from course_lm.labels import BertMasking, LMCollator
-    texts = reviews(n_unlabelled, seed=11, length='short')['text'][:]
-    data = DatasetDict(train=reviews(n_labelled, seed=1, length='short'), valid=reviews(500, seed=2, length='short'), test=reviews(2000, seed=3, length='short'))
-    tokenizer = train_byte_bpe(texts, 1200, masked=True)
-    shape = dict(n_layer=2, n_embd=64, max_length=128)
-    lm, enc = new_lm(tokenizer, **shape), encode_reviews(texts, tokenizer, 128)
-    sampler, collate, losses = LengthBucketedSampler(enc['length'], 32), LMCollator(tokenizer, BertMasking(prob=.3), generator=torch.Generator().manual_seed(0)), []
-    opt = torch.optim.AdamW(lm.parameters(), lr=4e-3)
-    sched = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=epochs*len(sampler))
-    rows, start = enc['input_ids'][:], time.process_time()
-    for epoch in range(epochs):
-        sampler.set_epoch(epoch)
-        losses.append(0.)
+    enc = encode_reviews(texts, tokenizer, args.max_length or 256, args.cut_off)
+    sampler = LengthBucketedSampler(enc['length'], 32, seed=args.seed)
+    collate, rows = LMCollator(tokenizer, BertMasking(prob=.3, mask=1., random=0.), generator=torch.Generator().manual_seed(args.seed)), enc['input_ids'][:]
+    lm.sparse_prediction = True # the large matrix to the words only where a word is asked for
+    opt = torch.optim.AdamW(lm.to(args.device).parameters(), lr=1., betas=(.9, .98), weight_decay=.01)
+    total, start, cpu, curve, some, tokens, epoch = 60*args.pretrain, time.perf_counter(), time.process_time(), [], [], 0, 0
+    gone = lambda: (time.process_time()-cpu if args.device=='cpu' else time.perf_counter()-start)/total # of the allowance; on a CPU its own seconds count
+    lm.train()
+    while gone() < 1:
+        sampler.set_epoch(epoch); epoch += 1
         for idx in sampler:
-            loss = lm(**collate([{'input_ids': rows[i]} for i in idx])).loss
+            if (t := gone()) >= 1: break
+            opt.param_groups[0]['lr'] = args.pretrain_lr*min(1, t/.05)*min(1, (1-t)/.5)
+            batch = {k: v.to(args.device) for k,v in collate([{'input_ids': rows[i]} for i in idx]).items()}
+            loss = lm(**batch).loss
             loss.backward()
-            opt.step(); sched.step(); opt.zero_grad()
-            losses[-1] += loss.item()/len(sampler)
-        print(f'masked language model, epoch {epoch+1}: {losses[-1]:.3f} nats per masked token', flush=True)
-    out = {'unlabelled_reviews': n_unlabelled, 'labelled_reviews': n_labelled, 'masked_losses': [round(l, 3) for l in losses],
-           'pretraining_cpu_seconds': round(time.process_time()-start, 1), 'runs': [measured(f, data) for f in (tfidf_baseline, nbsvm_baseline)]}
-    for seed in (0, 1, 2):
-        for name,body,lr in (('random body', new_lm(tokenizer, seed=seed, **shape), 4e-3), ('masked body', lm, 4e-3), ('masked body, small steps', lm, 1e-3)):
-            _, model = load_classifier((tokenizer, body), seed=seed)
-            out['runs'].append(measured(train_classifier, model, tokenizer, data, recipe='adamw-linear', epochs=5, lr=lr, batch_size=32, warmup_steps=.1, seed=seed, name=name, progress=False))
-    return out
+            torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.)
+            opt.step(); opt.zero_grad()
+            some.append(loss.item()); tokens += int(batch['attention_mask'].sum())
+            if len(some)==100:
+                curve.append({'minutes': (time.perf_counter()-start)/60, 'cpu_minutes': (time.process_time()-cpu)/60, 'tokens': tokens, 'loss': float(np.mean(some))})
+                some = []
+                if len(curve)%5==1: print(f"filling masks: {curve[-1]['cpu_minutes']:5.1f} CPU minutes, {tokens/1e6:5.2f} M tokens, loss {curve[-1]['loss']:.3f}", flush=True)
+    lm.eval()
+    return {'pretrain_cpu_seconds': time.process_time()-cpu, 'pretrain_seconds': time.perf_counter()-start, 'pretrain_tokens': tokens, 'pretrain_epochs': tokens/sum(enc['length']),
+            'pretrain_texts': len(texts), 'pretrain_loss': curve[-1]['loss'] if curve else None, 'pretrain_curve': curve[::max(1, len(curve)//40)]}
+
+def unlabelled(args, data):
+    "Texts that may be read without their labels: those of train, and of --unlabelled about no movie of valid or test."
+    texts = list(data['train']['text'])
+    if not args.unlabelled: return texts
+    import pandas as pd
+    more = pd.read_parquet(args.unlabelled)
+    if 'movie' not in more or 'movie' not in data['test'].column_names: raise SystemExit('--unlabelled needs a column movie, in it and in the reviews: without it, nobody knows what it gives away')
+    held = set(data['valid']['movie']) | set(data['test']['movie'])
+    return texts + [t for t,m in zip(more['text'], more['movie']) if m not in held]
+
+def epochs_that_fit(args, model, tokenizer, enc, batch_size):
+    "How many epochs fit into --minutes, by the CPU seconds of twenty batches, at most --epochs."
+    if not args.minutes: return args.epochs or 3
+    import copy, torch
+    from course_lm.classification import LengthBucketedSampler, ReviewCollator
+    probe, collate = copy.deepcopy(model).train(), ReviewCollator(tokenizer)
+    batches = list(LengthBucketedSampler(enc['length'], batch_size))
+    start = time.process_time()
+    for idx in batches[:20]: probe(**collate([enc[i] for i in idx])).loss.backward()
+    epoch = (time.process_time()-start)/20*len(batches)*1.15
+    n = max(1, min(args.epochs or 99, math.floor(60*args.minutes/epoch)))
+    print(f'an epoch takes about {epoch/60:.1f} minutes: {n} of them', flush=True)
+    return n
+
+def encoder(args, data):
+    from course_lm.classification import encode_reviews, load_classifier, train_classifier
+    from course_lm.data import train_byte_bpe
+    from course_lm.finetuning import new_lm, save_lm
+    max_length, spent = args.max_length or 256, {}
+    if args.encoder=='scratch':
+        tokenizer = train_byte_bpe(data['train']['text'], args.vocab_size, masked=True)
+        body = new_lm(tokenizer, n_layer=args.n_layer, n_embd=args.n_embd or 128, max_length=max_length, seed=args.seed)
+        name = 'encoder, random body'
+        if args.pretrain:
+            spent, name = fill_masks(args, body, tokenizer, unlabelled(args, data)), 'encoder, body that has filled masks'
+            if args.keep:
+                save_lm(body, tokenizer, args.keep)
+                (Path(args.keep)/'pretraining.json').write_text(json.dumps(rounded(spent), indent=1))
+        tokenizer, model = load_classifier((tokenizer, body), seed=args.seed)
+    else:
+        tokenizer, model = load_classifier(args.encoder, seed=args.seed)
+        name, told = f'encoder {Path(args.encoder).name}', Path(args.encoder)/'pretraining.json'
+        if told.exists(): spent, name = json.loads(told.read_text()), 'encoder, body that has filled masks'
+    if args.dropout and 'classifier_dropout' in vars(model.config):
+        model.config.classifier_dropout = args.dropout
+        if hasattr(model, 'drop'): model.drop.p = args.dropout
+    if args.cut_off=='both':
+        from course_lm.classification import encode_head_tail
+        enc = {k: encode_head_tail(v, tokenizer, max_length) for k,v in data.items()}
+    else: enc = {k: encode_reviews(v, tokenizer, max_length, args.cut_off) for k,v in data.items()}
+    batch_size = args.batch_size or 32
+    epochs = epochs_that_fit(args, model, tokenizer, enc['train'].select_columns(['input_ids', 'label', 'length']), batch_size)
+    cpu = time.process_time()
+    run = train_classifier(model, tokenizer, enc, recipe=args.recipe, epochs=epochs, lr=args.lr or 1e-3, batch_size=batch_size, warmup_steps=.1, keep='best', seed=args.seed,
+                           device=args.device, name=args.name or name, progress=False)
+    cpu = time.process_time()-cpu
+    keep(args, row_of(run, data, args, cpu, max(h['valid accuracy'] for h in run.history), encoder=Path(args.encoder).name, max_length=max_length, cut_off=args.cut_off,
+                      n_layer=getattr(model.config, 'num_hidden_layers', None), n_embd=getattr(model.config, 'hidden_size', None), vocab=len(tokenizer), dropout=args.dropout, **spent))
+
+def table(args):
+    "All runs of the file, as lesson 6 shows them."
+    import pandas as pd
+    rows = json.loads(args.out.read_text())['runs']
+    cols = {'run': 'name', 'split': 'split', 'train': 'train_reviews', 'numbers': 'n_params', 'chosen on': 'chosen_on'}
+    out = [{**{k: r[v] or '-' for k,v in cols.items()}, 'valid %': round(100*r['valid_accuracy'], 1), 'test %': round(100*r['test_accuracy'], 1),
+            'from': round(100*r['interval'][0], 1), 'to': round(100*r['interval'][1], 1), 'CPU s': round(r['cpu_seconds'] + r['settings'].get('pretrain_cpu_seconds', 0)), 'date': r['date']} for r in rows]
+    print(pd.DataFrame(out).to_string(index=False))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--imdb', help='aclImdb folder, movie_data.csv, parquet file or folder; movies must be known')
-    parser.add_argument('--body', action='store_true', help='pretrain a tiny body on made-up reviews and see whether that helps')
-    for name,default in dict(train=2000, test=2000, epochs=3, seed=42).items(): parser.add_argument(f'--{name}', type=int, default=default)
-    parser.add_argument('--out', type=Path, default=RESULTS)
+    add = parser.add_argument
+    add('--imdb', required=True, help='what load_imdb takes')
+    add('--only', default='leaks,baselines,lstm,encoder', help='some of leaks,baselines,lstm,encoder')
+    add('--baselines', default='majority,words,counts,tfidf,tfidf2,nbsvm', help='some of them')
+    add('--split', choices=SHARES, default='movie')
+    add('--encoder', default='scratch', help='a folder, a name on the hub, or scratch: random weights')
+    add('--recipe', default='adamw-linear', help='a recipe of train_classifier: adam, adamw-linear, trainer, fastai')
+    add('--unlabelled', help='parquet file with text and movie: more to fill masks in')
+    add('--pretrain', type=float, default=0., help='minutes (of CPU time, or of a GPU) in which the body fills masks before it classifies')
+    add('--pretrain-lr', type=float, default=2e-3)
+    add('--keep', help='folder for the pretrained body')
+    add('--minutes', type=float, help='most minutes for the training of an encoder')
+    add('--threads', type=int, default=1)
+    add('--device', default='cpu')
+    for k,v in dict(seed=42, n_layer=2, vocab_size=8000, n_hidden=64).items(): add('--'+k.replace('_', '-'), type=int, default=v)
+    for k in ('train', 'valid', 'test', 'epochs', 'batch_size', 'max_length', 'n_embd'): add('--'+k.replace('_', '-'), type=int, help='fewer reviews of that split' if k in SHARES else None)
+    add('--lr', type=float)
+    add('--dropout', type=float, default=.3)
+    add('--cut-off', choices=('left', 'right', 'both'), default='left', help='the end of a long review that is cut off, or its middle (both ends stay)')
+    add('--pooling', choices=('last', 'max', 'mean'), default='max', help='of the LSTM')
+    add('--bidirectional', action='store_true', help='the LSTM')
+    add('--name', help='of the run, in tables')
+    add('--out', type=Path, default=RESULTS)
     args = parser.parse_args()
-    if not (args.imdb or args.body): parser.error('give --imdb PATH, or --body')
-    out = json.loads(args.out.read_text()) if args.out.exists() else {}
-    if args.imdb: out['imdb'] = {**real(args), 'machine': machine()}
-    if args.body: out['body'] = {**masked_body(args), 'machine': machine()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_suffix('.part')
-    part.write_text(json.dumps(out, indent=1) + '\n')
-    part.replace(args.out)
+    parts = {'leaks': leaks, 'baselines': baselines, 'lstm': lstm, 'encoder': encoder}
+    if bad := set(args.only.split(',')) - set(parts): parser.error(f'--only knows {", ".join(parts)}, not {", ".join(sorted(bad))}')
+    import torch
+    torch.set_num_threads(args.threads)
+    if Path(args.imdb).exists(): os.environ.setdefault('HF_HUB_OFFLINE', '1')
+    data = load(args)
+    print({k: len(v) for k,v in data.items()}, flush=True)
+    for k in args.only.split(','): parts[k](args, data)
+    print()
+    table(args)
     print(f'kept in {args.out}')
 
 if __name__ == '__main__': main()

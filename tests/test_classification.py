@@ -8,9 +8,10 @@ import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
-from course_lm.classification import (LengthBucketedSampler, ReviewCollator, RunResult, check_reviews, classify, confusion_table, encode_reviews, imdb_splits, leak_report,
-                                      load_classifier, majority_baseline, make_optimizer, most_confident_mistakes, nbsvm_baseline, predict_proba, results_table,
-                                      tfidf_baseline, train_classifier, wilson_interval)
+from course_lm.classification import (LSTMClassifier, LengthBucketedSampler, ReviewCollator, RunResult, accuracy_by, anchors_table, calibration_curve, calibration_error, check_reviews,
+                                      choose_best, classify, confusion_table, count_baseline, encode_reviews, imdb_splits, leak_report, lexicon_baseline, lexicon_score, load_classifier,
+                                      lstm_baseline, majority_baseline, make_optimizer, mcnemar, most_confident_mistakes, nbsvm_baseline, near_duplicates, predict_proba, results_table,
+                                      seeds_table, tfidf_baseline, train_classifier, wilson_interval, word_tokenizer)
 from course_lm.data import reviews, train_byte_bpe
 from course_lm.finetuning import new_lm, save_lm
 
@@ -174,7 +175,7 @@ def test_official_keeps_the_test_half_and_leaves_the_unlabelled_out():
 def test_leak_report_counts():
     a = Dataset.from_dict({'text': ['x', 'y', 'z'], 'movie': ['1', '2', '3']})
     b = Dataset.from_dict({'text': ['x', 'w'], 'movie': ['3', '3']})
-    assert leak_report({'train': a, 'test': b})['number'].tolist() == [1, 2]
+    assert leak_report({'train': a, 'test': b}, near=None)['number'].tolist() == [1, 2]
 
 @pytest.mark.parametrize('kw, text', [
     (dict(by='film'), "by='film' must be"), (dict(by='movie', shares=(.5, .5)), r'shares=\(0.5, 0.5\)'), (dict(by='movie', shares=(.5, .2, .2)), 'add up to 1'),
@@ -331,6 +332,7 @@ def test_arguments_are_checked_before_work(model, tokenizer, data, kw, text):
 def test_bad_splits(model, tokenizer, data):
     one = data['train'].select([i for i,l in enumerate(data['train']['label']) if l])
     for bad, text in (({**data, 'train': one}, 'all 32 labels of train are 1'), ({**data, 'test': data['test'].select([])}, 'test is empty'), ({**data, 'valid': data['test']}, 'valid and test are the same'),
+                      ({**data, 'valid': data['test'].select(range(20))}, 'valid and test are the same'),
                       ({'train': data['train'], 'valid': data['valid']}, "no 'test'")):
         with pytest.raises(ValueError, match=text): train(model, tokenizer, bad)
     long = {k: encode_reviews(v.map(lambda r: {'text': r['text']*9}), tokenizer, 300) for k,v in data.items()}
@@ -369,11 +371,290 @@ def test_order_of_words_is_invisible_to_a_bag(data):
     assert a == pytest.approx(b)
 
 
-# the lesson
+def test_baselines_that_need_no_training(data):
+    run = lexicon_baseline({'test': data['test']})
+    assert run.n_params == 0 and run.n == 30 and run.chosen_on is None
+    assert lexicon_baseline({'test': data['test']}, lexicon={}).predictions.sum() == 0
+    from course_lm.classification import VALENCES
+    assert all(w == w.lower() and -4 <= v <= 4 and v for w,v in VALENCES.items()) and 150 <= len(VALENCES) <= 300
 
-def test_lesson_quotes_what_was_measured():
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=200))
+def test_word_list_takes_any_text(text): assert np.isfinite(lexicon_score(text))
+
+@pytest.mark.parametrize('louder, quieter', [
+    ('very good', 'good'), ('good', 'slightly good'), ('GOOD film', 'good film'), ('good!', 'good'), ('good', 'not good'), ('bad', 'very bad'), ('not bad', 'bad'), ("wasn't bad", 'bad'), ('wasn’t bad', 'bad')])
+def test_word_list_rules(louder, quieter): assert lexicon_score(louder) > lexicon_score(quieter)
+
+def test_count_baseline_is_sklearns(data):
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    pipe = make_pipeline(CountVectorizer(), LogisticRegression(solver='liblinear', random_state=0)).fit(data['train']['text'][:], data['train']['label'][:])
+    np.testing.assert_allclose(count_baseline(data).probs, pipe.predict_proba(data['test']['text'][:])[:,1], atol=1e-6)
+
+
+# LSTM
+
+def lstm(data, **kw):
+    tokenizer = word_tokenizer(data['train']['text'][:], min_count=1)
+    return tokenizer, LSTMClassifier(len(tokenizer), **{**dict(n_embd=8, n_hidden=6), **kw})
+
+def test_word_list_comes_from_train_alone(data):
+    tokenizer = word_tokenizer(data['train']['text'][:], min_count=1)
+    seen = {w for t in data['train']['text'] for w in re.findall(r'\w+|[^\w\s]', t.lower())}
+    assert set(tokenizer.get_vocab()) == seen | {'[PAD]', '[UNK]'}
+    assert tokenizer('Zyzzyva!')['input_ids'][0] == tokenizer.unk_token_id == 1 and tokenizer.pad_token_id == 0
+    assert len(word_tokenizer(data['train']['text'][:], n_words=20)) == 20
+    with pytest.raises(ValueError, match='no word comes min_count=9 times'): word_tokenizer(['a b c'], min_count=9)
+
+def test_word_list_is_the_same_every_time(data):
+    a, b = (word_tokenizer(data['train']['text'][:], n_words=40).get_vocab() for _ in range(2))
+    assert a == b
+
+@pytest.mark.parametrize('kw', [dict(pooling='last'), dict(pooling='max'), dict(pooling='mean'), dict(pooling='last', bidirectional=True), dict(pooling='max', bidirectional=True)])
+def test_lstm_never_reads_a_pad(data, kw):
+    tokenizer, model = lstm(data, **kw)
+    texts = list(data['test']['text'])
+    one = [predict_proba(model, tokenizer, [t])[0] for t in texts]
+    np.testing.assert_allclose(predict_proba(model, tokenizer, texts, batch_size=30), one, atol=1e-6)
+    row = tokenizer(texts[0])['input_ids']
+    far = model.eval()(**ReviewCollator(tokenizer, pad_to=len(row)+40)([{'input_ids': row}])).logits.softmax(-1)[0,1].item()
+    assert far == pytest.approx(one[0], abs=1e-6)
+
+def test_lstm_by_hand(data):
+    "The last state, step by step, one word after the other."
+    tokenizer, model = lstm(data)
+    model.eval()
+    row = torch.tensor([tokenizer('The plot is not good.')['input_ids']])
+    state = None
+    for i in range(row.shape[1]): _, state = model.lstm(model.embed(row[:,i:i+1]), state)
+    torch.testing.assert_close(model(row, torch.ones_like(row)).logits, model.head(state[0][0]))
+
+def test_unpacked_lstm_would_read_them(data):
+    tokenizer, model = lstm(data)
+    row = tokenizer('The plot is good.')['input_ids']
+    ids = torch.tensor([row + [0]*20])
+    packed = model.eval()(ids, (ids!=0).long()).logits
+    read = model.head(model.lstm(model.embed(ids))[1][0][0])
+    assert (packed-read).abs().max() > 1e-3
+
+def test_lstm_baseline(data):
+    kw = dict(epochs=2, n_embd=8, n_hidden=6, n_words=100, batch_size=16, progress=False)
+    a, b, c = (lstm_baseline(data, seed=s, **kw) for s in (1, 1, 2))
+    assert a.losses == b.losses != c.losses and len(a.history) == 2 and a.chosen_on == 'valid' and a.scored_on == 'test'
+    assert a.valid_accuracy == max(h['valid accuracy'] for h in a.history)
+    assert all(h['seconds'] > 0 for h in a.history) and a.settings['n_words'] <= 100 and a.settings['n_embd'] == 8
+    with pytest.raises(ValueError, match="pooling='first'"): lstm_baseline(data, pooling='first', progress=False)
+    with pytest.raises(ValueError, match="no 'valid'"): lstm_baseline({k: data[k] for k in ('train', 'test')}, progress=False)
+
+def test_lstm_learns_by_heart(data):
+    few = {'train': data['train'].select(range(24)), 'valid': data['valid'], 'test': data['test']}
+    assert lstm_baseline(few, epochs=40, lr=2e-2, batch_size=8, dropout=0., progress=False).losses[-1] < .1
+
+
+# comparing
+
+def run_of(right, n=None, name='r', **kw):
+    "A run whose answers are right where `right` is true."
+    right = np.asarray(right, dtype=bool)
+    labels = np.arange(len(right))%2
+    return RunResult(name, np.where(right==(labels==1), .9, .1), labels, **kw)
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=200))
+def test_mcnemar_is_the_binomial_test(pairs):
+    from scipy.stats import binomtest
+    a, b = (run_of([p[i] for p in pairs]) for i in (0, 1))
+    m = mcnemar(a, b)
+    assert (m.only_a, m.only_b) == (sum(x and not y for x,y in pairs), sum(y and not x for x,y in pairs))
+    assert m.p == pytest.approx(binomtest(m.only_a, m.only_a+m.only_b).pvalue if m.only_a+m.only_b else 1)
+    assert mcnemar(b, a) == (m.only_b, m.only_a, m.p)
+
+def test_mcnemar_large():
+    n = 6000
+    m = mcnemar(run_of(np.arange(n) < 4000), run_of(np.arange(n) >= 3000))
+    assert (m.only_a, m.only_b) == (3000, 2000) and 0 < m.p < 1e-40
+
+def test_mcnemar_refuses_other_reviews():
+    a = run_of([1, 0, 1])
+    for other in (run_of([1, 0]), RunResult('o', np.array([.9, .9, .1]), 1-np.asarray(a.labels)), run_of([1, 0, 1], scored_on='valid')):
+        with pytest.raises(ValueError, match='one split for all runs'): mcnemar(a, other)
+    with pytest.raises(ValueError, match='one split for all runs'): mcnemar(run_of([1, 0], reviews='abc'), run_of([1, 0], reviews='def'))
+    assert mcnemar(run_of([1, 0], reviews='abc'), run_of([1, 0])).p == 1
+
+def test_same_labels_but_other_texts_are_not_one_split(data):
+    other = Dataset.from_dict({'text': [t + ' Yes.' for t in data['test']['text']], 'label': data['test']['label'][:]})
+    with pytest.raises(ValueError, match='one split for all runs'): results_table([tfidf_baseline(data), tfidf_baseline({**data, 'test': other})])
+
+def test_a_run_is_not_altered_afterwards():
+    import dataclasses
+    run = run_of([1, 0, 1], chosen_on='valid')
+    for field,value in (('chosen_on', None), ('scored_on', 'valid'), ('probs', np.ones(3))):
+        with pytest.raises(dataclasses.FrozenInstanceError): setattr(run, field, value)
+    with pytest.raises(ValueError, match='scored there too'): dataclasses.replace(run, scored_on='valid')
+
+@pytest.mark.parametrize('kw, text', [(dict(chosen_on='test'), 'scored there too'), (dict(scored_on='valid', chosen_on='test'), 'no choice may see'), (dict(scored_on='valid', chosen_on='valid'), 'scored there too'),
+                                      (dict(chosen_on=' Test'), 'scored there too')])
+def test_nothing_is_chosen_on_test(kw, text):
+    with pytest.raises(ValueError, match=text): run_of([1, 0, 1], **kw)
+
+def test_choice_by_valid_alone(data):
+    a = run_of([0, 0, 1], name='better on valid', history=[{'valid accuracy': .9}, {'valid accuracy': .8}])
+    b = run_of([1, 1, 1], name='better on test', history=[{'valid accuracy': .7}])
+    assert choose_best([b, a]).name == 'better on valid' and choose_best([b, a]).chosen_on == 'valid' and a.chosen_on is None
+    assert a.valid_accuracy == .8 and run_of([1, 0], settings={'keep': 'best'}, history=a.history).valid_accuracy == .9
+    with pytest.raises(ValueError, match='uses the test set up'): choose_best([a, run_of([1, 1, 1])])
+    with pytest.raises(ValueError, match='runs is empty'): choose_best([])
+    assert choose_best([tfidf_baseline(data, score_on='valid')]).chosen_on is None
+
+def test_valid_that_is_test_is_no_choice(data):
+    with pytest.raises(ValueError, match='valid and test are the same reviews'): tfidf_baseline({**data, 'valid': data['test']}, chosen_on='valid')
+
+def test_seeds():
+    runs = [run_of(np.arange(100) < k, name='a', settings={'seed': s, 'lr': 1}) for s,k in enumerate((80, 84, 88))]
+    t = seeds_table(runs + [run_of(np.arange(100) < 70, name='b', settings={'seed': 0})])
+    assert t.loc['a'].tolist() == [3, 84., 4., 80., 88.] and t.loc['b', 'seeds'] == 1 and np.isnan(t.loc['b', 'spread'])
+    with pytest.raises(ValueError, match='seed 1 twice'): seeds_table(runs + [runs[1]])
+    with pytest.raises(ValueError, match="'lr'"): seeds_table([*runs, run_of(np.arange(100) < 9, name='a', settings={'seed': 9, 'lr': 2})])
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=1, max_size=200), st.integers(1, 12))
+def test_calibration_laws(pairs, bins):
+    run = RunResult('r', np.array([p for p,_ in pairs]), np.array([y for _,y in pairs]))
+    t = calibration_curve(run, bins)
+    assert t['reviews'].sum() == run.n and len(t) <= bins and (t['from'] <= t['true'] + 1e-12).all() and (t['true'] <= t['to'] + 1e-12).all()
+    assert 0 <= calibration_error(run, bins) <= 1
+    always = RunResult('r', np.full(run.n, run.labels.mean()), run.labels)
+    assert calibration_error(always, bins) == pytest.approx(0, abs=1e-9)
+
+def test_calibration_of_honest_probabilities():
+    rng = np.random.default_rng(0)
+    p = rng.random(20_000)
+    y = (rng.random(20_000) < p).astype(int)
+    assert calibration_error(RunResult('honest', p, y)) < .02 < .1 < calibration_error(RunResult('loud', np.where(p>.5, .99, .01), y))
+    with pytest.raises(ValueError, match='bins=0'): calibration_curve(RunResult('r', p, y), 0)
+
+def test_accuracy_by_groups():
+    run = run_of(np.arange(100) < 50)
+    t = accuracy_by(run, np.arange(100))
+    assert t['reviews'].tolist() == [25]*4 and t['accuracy %'].tolist() == [100, 100, 0, 0] and t.index[0] == '0 to 24'
+    assert accuracy_by(run, np.arange(100) >= 50)['accuracy %'].to_dict() == {'False': 100, 'True': 0}
+    assert accuracy_by(run, np.arange(100), edges=[9])['reviews'].tolist() == [10, 90]
+    assert accuracy_by(run, np.full(100, 7))['reviews'].tolist() == [100]
+    assert accuracy_by(run, ['a', 'b']*50)['accuracy %'].to_dict() == {'a': 50, 'b': 50}
+    assert accuracy_by(run, np.r_[np.arange(90), np.full(10, 89)])['reviews'].sum() == 100
+    with pytest.raises(ValueError, match='by has 99 values'): accuracy_by(run, range(99))
+
+def test_anchors_stand_beside(data):
+    anchors = anchors_table()
+    assert {'split', 'source'} <= set(anchors.columns) and (anchors['source'] != '').all()
+    both = results_table([majority_baseline(data)], anchors=True)
+    assert len(both) == 1 + len(anchors) and 'DistilBERT, Adam' in both.index and 'majority' in both.index
+    table = results_table([majority_baseline(data)])
+    assert {'an epoch', 'machine', 'trained numbers'} <= set(table.columns) and table.loc['majority', 'machine']
+
+
+# copies
+
+WORDS = [f'w{i}' for i in range(400)]
+def text_of(rng, n): return ' '.join(rng.choice(WORDS, n))
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_near_copies_are_found_and_nothing_else(seed):
+    rng = np.random.default_rng(seed)
+    first = [text_of(rng, int(k)) for k in rng.integers(60, 200, 40)]
+    second = [text_of(rng, int(k)) for k in rng.integers(60, 200, 40)]
+    words = first[7].split()
+    words[len(words)//2] = 'other'
+    second[3] = ' '.join(words)                                     # a word changed
+    second[9] = first[11].upper().replace(' ', ', ') + '<br /><br />' # capitals, marks, line breaks
+    second[20] = text_of(rng, 30) + ' ' + first[5] + ' ' + text_of(rng, 30)   # all of it in a longer one
+    second[30] = first[2] # the very text
+    found = near_duplicates(first, second)
+    assert set(zip(found['first'], found['second'])) == {(7, 3), (11, 9), (5, 20), (2, 30)}
+    assert found['share'].is_monotonic_decreasing and found['share'].max() == 1
+    assert set(zip(near_duplicates(second, first)['second'], near_duplicates(second, first)['first'])) == {(7, 3), (11, 9), (5, 20), (2, 30)}
+
+def test_near_copies_share_is_counted():
+    "Runs of two words, counted by hand: b has 3 of a's 4, and 4 of its own."
+    found = near_duplicates(['a b c d e'], ['a b c d x'], n=2)
+    assert found['share'].tolist() == [.75]
+    assert len(near_duplicates(['a b c d e'], ['a b c d x'], n=2, share=.8)) == 0
+
+def test_near_copies_edges():
+    assert len(near_duplicates([], ['a'])) == len(near_duplicates(['a'], [])) == len(near_duplicates(['a'], ['b'])) == 0
+    assert near_duplicates(['Good.'], ['good!'])['share'].tolist() == [1.]
+    assert len(near_duplicates([''], ['something else'])) == 0
+    same = ['the same words in the same order over and over again']*60
+    assert len(near_duplicates(same, same[:1])) == 0, 'a phrase that everybody uses says nothing'
+    with pytest.raises(ValueError, match='n=0'): near_duplicates(['a'], ['a'], n=0)
+
+def test_leak_report_finds_near_copies():
+    rng = np.random.default_rng(0)
+    texts = [text_of(rng, 80) for _ in range(6)]
+    a = Dataset.from_dict({'text': texts[:4], 'movie': list('1234')})
+    b = Dataset.from_dict({'text': [texts[0], texts[1] + ' more', texts[5]], 'movie': list('399')})
+    got = leak_report({'train': a, 'test': b}).set_index('with')['number'].to_dict()
+    assert got == {'the very text': 1, 'nearly the text': 2, 'the movie': 1}
+    assert 'nearly the text' not in leak_report({'train': a, 'test': b}, near=None)['with'].tolist()
+    assert leak_report({'train': a.remove_columns('movie'), 'test': b})['with'].tolist() == ['the very text', 'nearly the text']
+
+
+# the benchmark and the lesson
+
+def benchmark(monkeypatch, *args):
+    import importlib.util, sys
+    spec = importlib.util.spec_from_file_location('imdb_benchmark', root/'benchmarks'/'imdb.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, 'argv', ['imdb.py', *map(str, args)])
+    threads = torch.get_num_threads()
+    try: module.main()
+    finally: torch.set_num_threads(threads)
+
+def test_benchmark_keeps_its_runs(tmp_path, monkeypatch, capsys):
+    films(400).to_parquet(tmp_path/'train.parquet')
+    out = tmp_path/'out.json'
+    small = ('--imdb', tmp_path/'train.parquet', '--out', out, '--epochs', 1, '--n-embd', 16, '--max-length', 64)
+    benchmark(monkeypatch, *small, '--only', 'leaks,baselines,lstm')
+    benchmark(monkeypatch, *small, '--only', 'baselines', '--baselines', 'majority')
+    benchmark(monkeypatch, *small, '--only', 'encoder', '--pretrain', .02, '--keep', tmp_path/'body', '--vocab-size', 400)
+    benchmark(monkeypatch, *small, '--only', 'encoder', '--encoder', tmp_path/'body', '--name', 'from its folder', '--recipe', 'adam')
+    got = json.loads(out.read_text())
+    runs = {r['name']: r for r in got['runs']}
+    assert len(runs) == len(got['runs']) == 9 and {'majority', 'word list', 'NB-SVM', 'LSTM', 'encoder, body that has filled masks', 'from its folder'} <= set(runs)
+    for r in got['runs']:
+        assert r['test_accuracy'] == pytest.approx(r['correct']/r['test_reviews'], abs=1e-4) and r['interval'][0] <= r['test_accuracy'] <= r['interval'][1]
+        assert r['chosen_on'] in (None, 'valid') and r['cpu_seconds'] >= 0 and r['machine']['torch'] and r['date']
+    assert len(runs['LSTM']['curve']) == 1 and runs['LSTM']['curve'][0]['minutes'] > 0 and runs['LSTM']['chosen_on'] == 'valid'
+    assert runs['from its folder']['settings']['pretrain_tokens'] > 0 and runs['from its folder']['settings']['recipe'] == 'adam'
+    movies = [r for r in got['leaks'][0]['rows'] if r['with'] == 'the movie']
+    assert len(movies) == 3 and not any(r['number'] for r in movies)
+    assert 'NB-SVM' in capsys.readouterr().out
+
+def test_benchmark_takes_the_lectures_csv(tmp_path, monkeypatch, capsys):
+    ds = films(300).to_pandas()
+    ds.rename(columns={'text': 'review', 'label': 'sentiment'})[['review', 'sentiment']].to_csv(tmp_path/'movie_data.csv.gz', index=False)
+    benchmark(monkeypatch, '--imdb', tmp_path/'movie_data.csv.gz', '--split', 'lecture', '--out', tmp_path/'o.json', '--only', 'leaks,baselines', '--baselines', 'majority,counts', '--train', 100)
+    got = json.loads((tmp_path/'o.json').read_text())
+    assert [(r['train_reviews'], r['valid_reviews'], r['test_reviews']) for r in got['runs']] == [(100, 30, 60)]*2
+    with pytest.raises(SystemExit): benchmark(monkeypatch, '--imdb', tmp_path/'movie_data.csv.gz', '--split', 'lecture', '--train', 10_000)
+    with pytest.raises(SystemExit): benchmark(monkeypatch, '--imdb', 'x', '--only', 'transformer')
+
+def test_what_was_measured_holds():
     results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
-    text = ''.join(''.join(c['source']) for c in json.loads((root/'nbs'/'06_imdb_classification.ipynb').read_text())['cells'] if c['cell_type'] == 'markdown')
-    for r in results['imdb']['runs']: assert f"| {r['run']} | {r['accuracy']:.1f} | {r['from']:.1f} to {r['to']:.1f} |" in text, r
-    for r in results['body']['runs']: assert f"{r['accuracy']:.1f}" in text, r
-    for part in ('imdb', 'body'): assert results[part]['machine']['date'] in text
+    runs = {r['name']: r for r in results['runs'] if r['split'] == 'movie' and r['train_reviews'] == 20_000}
+    assert runs['NB-SVM']['test_accuracy'] >= .90 and runs['LSTM']['test_accuracy'] >= .85 and runs['LSTM']['cpu_seconds'] < 30*60
+    assert runs['NB-SVM']['chosen_on'] is None and all(r['chosen_on'] != 'test' for r in results['runs'])
+    assert any(r['split'] == 'lecture' for r in results['runs'])
+
+def test_lesson_shows_what_was_measured():
+    results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
+    nb = json.loads((root/'nbs'/'06_imdb_classification.ipynb').read_text())
+    shown = ' '.join(''.join(v) for c in nb['cells'] for o in c.get('outputs', []) for k,v in o.get('data', {}).items() if k == 'text/html')
+    for r in results['runs']:
+        if r['split'] == 'lecture' or r['train_reviews'] == 20_000:
+            assert r['name'] in shown and f"{100*r['test_accuracy']:.1f}" in shown and r['date'] in shown, r['name']
+    for row in results['leaks'][0]['rows']: assert row['with'] in shown

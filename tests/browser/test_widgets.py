@@ -61,3 +61,29 @@ def test_next_word_game(open_notebook):
     keep(page, "next_word_game")
     word, guessed, you, bigram = after.split("bigram\n")[1].splitlines()[0].split("\t")
     assert word == guessed == "the" and float(you) < float(bigram)  # staked half on the right word: cheaper than the model
+
+
+def test_review_box(open_notebook):
+    page = open_notebook("box", "from course_lm.classification import load_classifier, review_box, train_classifier\nfrom course_lm.data import reviews, train_byte_bpe\n"
+                         "from course_lm.finetuning import new_lm\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_byte_bpe(train['text'][:], 600, masked=True)\n"
+                         "_, model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=1, n_embd=32, max_length=64)))\n"
+                         "data = dict(train=train, valid=reviews(40, seed=2, length='short'), test=reviews(40, seed=3, length='short'))\n"
+                         "train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=6e-3, epochs=3, batch_size=16, warmup_steps=.1, progress=False)\nreview_box(model, tokenizer)")
+    answer = ".jp-OutputArea-output .widget-html-content"
+    page.wait_for_selector(answer)
+    before = page.inner_text(answer)
+    assert "probability" in before and "anything but good" in before
+    page.locator(".widget-textarea textarea").fill("I hated it. The plot was boring, and the cast is dreadful.")
+    page.locator("button.jupyter-button", has_text="What is it?").click()
+    after = wait_for_change(page, answer, before)
+    assert "dreadful" in after and "probability" in after and "anything but good" not in after
+    colours = "s => [...document.querySelectorAll(s + ' span[title]')].map(e => e.title).join()"
+    hidden = page.evaluate(colours, answer)
+    page.locator(".widget-dropdown select").first.select_option(label="take each token out")
+    page.wait_for_function(f"([s, t]) => ({colours})(s) !== t", arg=[answer, hidden], timeout=30_000)
+    shades = page.evaluate("s => [...document.querySelectorAll(s + ' span[title]')].map(e => getComputedStyle(e).backgroundColor)", answer)
+    keep(page, "review_box")
+    assert len(set(shades)) > 3  # words are coloured by what they did
+    page.locator(".widget-textarea textarea").fill("word " * 200)
+    page.locator("button.jupyter-button", has_text="What is it?").click()
+    page.wait_for_function("s => document.querySelector(s).innerText.includes('the model takes 64')", arg=answer, timeout=30_000)

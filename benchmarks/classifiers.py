@@ -1,0 +1,166 @@
+"""Lesson 6, in depth: recipes one change at a time, a body that has read, and reviews longer than the model.
+
+    python benchmarks/classifiers.py --recipes         # which change did anything? Made-up reviews; about four minutes on one core
+    python benchmarks/classifiers.py --longer          # three of these recipes, three times as long; about two minutes
+    python benchmarks/classifiers.py --body            # a masked language model's body against random weights; about four minutes
+    python benchmarks/classifiers.py --body-longer     # the same in runs two and a half times as long; about five minutes
+    python benchmarks/classifiers.py --long PATH       # head, tail, both, windows on real reviews (what load_imdb takes, with movies); about three minutes
+
+Rates are chosen on valid, over the seeds of the same comparison; test is scored once for each run. Everything is kept in
+benchmarks/results/classifiers.json, each part with machine, versions and date.
+"""
+import argparse, json, os, sys, time
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
+sys.path.insert(0, str(Path(__file__).parent))
+from bench_padding import machine
+RESULTS = Path(__file__).parent/'results'/'classifiers.json'
+
+def made_up(n_train):
+    from course_lm.classification import encode_reviews
+    from course_lm.data import reviews, train_byte_bpe
+    tokenizer = train_byte_bpe(reviews(6000, seed=11, length='short')['text'], 1200, masked=True)
+    data = {k: encode_reviews(reviews(n, seed=s, length='short'), tokenizer, 128) for k,n,s in (('train', n_train, 1), ('valid', 400, 2), ('test', 1500, 3))}
+    return tokenizer, data
+
+def row(run, name, lr, seed, **more): return {'recipe': name, 'lr': lr, 'seed': seed, 'valid': round(run.valid_accuracy, 4), 'test': round(run.accuracy, 4), **more}
+
+def recipes(args, epochs=3, n_train=1200, rates=(1e-3, 3e-3, 9e-3), only=None):
+    "Adam, then one change after the other; the same seeds, weights and batches for all."
+    from course_lm.classification import ENGINES, load_classifier, train_classifier, unfreeze_engine
+    from course_lm.finetuning import new_lm
+    tokenizer, data = made_up(n_train)
+    chain = {'Adam': ('adam', {}), 'AdamW': ('adamw', {}), '+ falling rate': ('adamw-linear', dict(warmup_steps=0)), '+ warm-up': ('adamw-linear', dict(warmup_steps=.1)),
+             '+ gradual unfreezing': ('unfreeze', dict(warmup_steps=.1)), '+ rates by layer': (partial(unfreeze_engine, decay=2.6), dict(warmup_steps=.1)),
+             'Trainer': ('trainer', dict(warmup_steps=.1)), 'fastai': ('fastai', {})}
+    if only: chain = {k: chain[k] for k in only}
+    rows, start = [], time.process_time()
+    for lr in rates:
+        for seed in range(args.seeds):
+            for name,(recipe,kw) in chain.items():
+                _, model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128, seed=seed)), seed=seed)
+                run = train_classifier(model, tokenizer, data, recipe=recipe, lr=lr, epochs=epochs, batch_size=32, seed=seed, progress=False, **kw)
+                rows.append(row(run, name, lr, seed))
+            print(lr, seed, {r['recipe']: r['test'] for r in rows[-len(chain):]}, round(time.process_time()-start), 'CPU s', flush=True)
+    return {'train_reviews': n_train, 'test_reviews': 1500, 'epochs': epochs, 'batch_size': 32, 'cpu_seconds': round(time.process_time()-start), 'runs': rows}
+
+def longer(args): return recipes(args, epochs=9, rates=(3e-3,), only=('Adam', '+ falling rate', '+ warm-up')) # the same, three times as long
+
+def masked_body(tokenizer, epochs=6):
+    "A body that has filled masks in 6,000 reviews, without their labels."
+    import torch
+    from course_lm.classification import LengthBucketedSampler, encode_reviews
+    from course_lm.data import reviews
+    from course_lm.finetuning import new_lm
+    from course_lm.labels import BertMasking, LMCollator
+    enc = encode_reviews(reviews(6000, seed=11, length='short')['text'][:], tokenizer, 128)
+    lm, rows = new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128), enc['input_ids'][:]
+    sampler, collate, losses = LengthBucketedSampler(enc['length'], 32), LMCollator(tokenizer, BertMasking(prob=.3), generator=torch.Generator().manual_seed(0)), []
+    opt = torch.optim.AdamW(lm.parameters(), lr=4e-3)
+    sched = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=epochs*len(sampler))
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        losses.append(0.)
+        for idx in sampler:
+            loss = lm(**collate([{'input_ids': rows[i]} for i in idx])).loss
+            loss.backward()
+            opt.step(); sched.step(); opt.zero_grad()
+            losses[-1] += loss.item()/len(sampler)
+    return lm, [round(l, 3) for l in losses]
+
+def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
+    "Few labels: a masked body against random weights, each at the rate that is best for it on valid."
+    from course_lm.classification import load_classifier, mcnemar, nbsvm_baseline, train_classifier, unfreeze_engine
+    from course_lm.finetuning import new_lm
+    tokenizer, data = made_up(n_train)
+    start = time.process_time()
+    lm, masked_losses = masked_body(tokenizer)
+    print('masked losses', masked_losses, round(time.process_time()-start), 'CPU s', flush=True)
+    arms = {'random body': (None, 'adamw-linear'), 'masked body': (lm, 'adamw-linear'), 'masked body, unfrozen step by step': (lm, partial(unfreeze_engine, decay=2.6))}
+    if only: arms = {k: arms[k] for k in only}
+    def train(name, lr, seed):
+        which, recipe = arms[name]
+        _, model = load_classifier((tokenizer, which or new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128, seed=seed)), seed=seed)
+        return train_classifier(model, tokenizer, data, recipe=recipe, lr=lr, epochs=epochs, batch_size=32, warmup_steps=.1, seed=seed, progress=False)
+    tuned, tuning = {}, []
+    for name in arms:
+        for lr in rates:
+            tuning += [row(train(name, lr, seed), name, lr, seed) for seed in (100, 101)]
+        at = {lr: sum(r['valid'] for r in tuning if r['recipe'] == name and r['lr'] == lr)/2 for lr in rates}
+        tuned[name] = max(at, key=at.get)
+        print(name, at, round(time.process_time()-start), 'CPU s', flush=True)
+    rows, pairs = [], []
+    for seed in range(args.seeds):
+        runs = {name: train(name, tuned[name], seed) for name in arms}
+        rows += [row(r, name, tuned[name], seed) for name,r in runs.items()]
+        m = mcnemar(runs['masked body'], runs['random body'])
+        pairs.append({'seed': seed, 'only_masked': m.only_a, 'only_random': m.only_b, 'p': m.p})
+        print({r['recipe']: r['test'] for r in rows[-len(arms):]}, pairs[-1], round(time.process_time()-start), 'CPU s', flush=True)
+    nb = nbsvm_baseline({k: v for k,v in data.items()})
+    return {'unlabelled_reviews': 6000, 'labelled_reviews': n_train, 'test_reviews': 1500, 'epochs': epochs, 'masked_losses': masked_losses, 'tuning': tuning, 'lr': tuned, 'runs': rows, 'mcnemar': pairs,
+            'nbsvm': round(nb.accuracy, 4), 'cpu_seconds': round(time.process_time()-start)}
+
+def body_longer(args): return body(args, epochs=15, rates=(2e-3, 4e-3, 8e-3), only=('random body', 'masked body')) # the same, two and a half times as long
+
+def by_movie(path, sizes):
+    "So many reviews for each split, no movie in two of them."
+    from datasets import concatenate_datasets
+    from course_lm.classification import imdb_splits
+    from course_lm.data import load_imdb
+    ds = load_imdb(path)
+    parts = imdb_splits(concatenate_datasets([ds[k] for k in ('train', 'test') if k in ds]), by='movie')
+    if few := [k for k,n in sizes.items() if len(parts[k]) < n]: raise SystemExit(f'{path} has too few reviews for {few[0]}: {len(parts[few[0]])}')
+    return {k: parts[k].select(range(n)) for k,n in sizes.items()}
+
+def long(args, width=128, n_train=2000, n_test=1500):
+    "Real reviews in a model of 128 tokens: which part to keep, or all of it in windows. A model of its own for each way."
+    import numpy as np
+    from course_lm.classification import (RunResult, encode_head_tail, encode_reviews, encode_windows, load_classifier, predict_windows, train_classifier)
+    from course_lm.data import train_byte_bpe
+    from course_lm.finetuning import new_lm
+    data = by_movie(args.long, dict(train=n_train, valid=400, test=n_test))
+    tokenizer = train_byte_bpe(data['train']['text'], 8000, masked=True)
+    lengths, rows, start = np.array(encode_reviews(data['test'], tokenizer, 10_000)['length']), [], time.process_time()
+    cut = {'head': lambda ds: encode_reviews(ds, tokenizer, width), 'tail': lambda ds: encode_reviews(ds, tokenizer, width, 'left'), 'head and tail': lambda ds: encode_head_tail(ds, tokenizer, width, .5)}
+    def windows(ds):
+        w = encode_windows(ds, tokenizer, width, width-2)
+        return w.add_column('label', np.array(ds['label'])[np.array(w['review'])].tolist())
+    y = np.array(data['test']['label'])
+    for seed in range(args.long_seeds):
+        for name,encode in {**cut, 'windows': windows}.items():
+            enc = {k: (encode if k == 'train' or name != 'windows' else cut['tail'])(v) for k,v in data.items()}
+            _, model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=2, n_embd=64, max_length=width, seed=seed)), seed=seed)
+            run = train_classifier(model, tokenizer, enc, recipe='adamw-linear', lr=3e-3, epochs=2 if name == 'windows' else 3, batch_size=32, warmup_steps=.1, seed=seed, progress=False, name=name)
+            runs = {name: run} if name != 'windows' else {f'windows, {a} averaged' if a != 'surest' else 'windows, the surest one': RunResult(a, predict_windows(model, tokenizer, data['test'], average=a), y) for a in ('logits', 'probs', 'surest')}
+            for k,r in runs.items():
+                right = r.predictions == y
+                rows.append({'way': k, 'seed': seed, 'test': round(r.accuracy, 4), 'short': round(float(right[lengths <= width].mean()), 4), 'long': round(float(right[lengths > width].mean()), 4)})
+                print(rows[-1], round(time.process_time()-start), 'CPU s', flush=True)
+    return {'width': width, 'train_reviews': n_train, 'test_reviews': n_test, 'test_longer': int((lengths > width).sum()), 'split': 'by movie', 'runs': rows, 'cpu_seconds': round(time.process_time()-start)}
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--recipes', action='store_true')
+    parser.add_argument('--longer', action='store_true')
+    parser.add_argument('--body', action='store_true')
+    parser.add_argument('--body-longer', action='store_true')
+    parser.add_argument('--long', help='aclImdb folder, movie_data.csv, parquet file or folder; movies must be known')
+    parser.add_argument('--seeds', type=int, default=5)
+    parser.add_argument('--long-seeds', type=int, default=1)
+    parser.add_argument('--out', type=Path, default=RESULTS)
+    args = parser.parse_args()
+    if not (args.recipes or args.longer or args.body or args.body_longer or args.long): parser.error('give --recipes, --longer, --body, --body-longer or --long PATH')
+    for part,f in (('recipes', recipes), ('longer', longer), ('body', body), ('body_longer', body_longer), ('long', long)):
+        if not getattr(args, part): continue
+        result = {**f(args), 'machine': machine()}
+        out = json.loads(args.out.read_text()) if args.out.exists() else {}
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        new = args.out.with_suffix('.part')
+        new.write_text(json.dumps({**out, part: result}, indent=1) + '\n')
+        new.replace(args.out)
+        print(f'{part} kept in {args.out}')
+
+if __name__ == '__main__': main()
