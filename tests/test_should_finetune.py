@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 from course_lm.data import python_docs, python_docstrings, train_byte_bpe
 from course_lm.finetuning import (ANSWERS, RULES, byte_counter, compare_starts, fair_pairs, home_text, js_distance, keep_home, load_backbone, load_lm, measure_texts,
-                                  new_lm, own_tokenizer_fit, same_body, save_lm, should_finetune, split_words, style_distance, style_symbols, tokenizer_fit, verdict)
+                                  new_lm, own_tokenizer_fit, own_vocab_size, same_body, save_lm, should_finetune, split_words, style_distance, style_symbols, tokenizer_fit, verdict)
 
 texts = st.lists(st.text(min_size=1, max_size=60).filter(str.strip), min_size=1, max_size=8)
 
@@ -184,9 +184,35 @@ def test_compare_starts_leaves_the_model_and_is_repeatable(small):
     state = {k: v.clone() for k,v in model.state_dict().items()}
     docs = python_docs()
     a, b = (compare_starts(docs[:40], docs[60:70], tok, model, n_steps=4) for _ in range(2))
-    assert a.equals(b) and a.attrs['best'] in ANSWERS and list(a.index)[0] == 'untouched' and (a.low <= a.bits_per_byte).all() and (a.bits_per_byte <= a.high).all()
+    assert a.equals(b) and a.attrs['best'] in (*ANSWERS, 'tie') and set(a.attrs['tied']) <= set(ANSWERS) and list(a.index)[0] == 'untouched' and (a.low <= a.bits_per_byte).all() and (a.bits_per_byte <= a.high).all()
     assert all(torch.equal(v, model.state_dict()[k]) for k,v in state.items())
     with pytest.raises(ValueError, match='in train and in valid'): compare_starts(docs[:40], docs[39:45], tok, model)
+
+def test_truth_can_be_a_tie(small):
+    tok, model = small
+    docs = python_docs()
+    wide, narrow = (compare_starts(docs[:40], docs[60:70], tok, model, n_steps=4, tie=tie) for tie in (9., 0.))
+    assert wide.attrs['best'] == 'tie' and wide.attrs['tied'] == ANSWERS[:3]
+    least = narrow.drop(index='from scratch').bits_per_byte
+    assert ANSWERS[least.argmin()] in narrow.attrs['tied'] and wide.equals(narrow)
+
+@settings(max_examples=30, deadline=None)
+@given(texts, st.integers(1, 6))
+def test_own_vocabulary_grows_with_the_text(ts, n):
+    few, more = own_vocab_size(ts), own_vocab_size(ts*n)
+    assert 300 <= few <= more <= 2000 and own_vocab_size(ts*n, most=320) == min(more, 320)
+    assert own_vocab_size(ts, often=2) >= few
+
+def test_each_entry_of_the_own_vocabulary_was_met():
+    docs = python_docs()[:200]
+    n = own_vocab_size(docs)
+    fits, large = (train_byte_bpe(docs, k) for k in (n, 2000))
+    assert 300 < n < 2000 and len(fits) == n
+    per = [sum(map(len, t(docs)['input_ids']))/len(t) for t in (fits, large)]
+    assert per[0] > 1.5*per[1]
+    with pytest.raises(ValueError, match='most=100'): own_vocab_size(docs, most=100)
+    with pytest.raises(ValueError, match='often=0'): own_vocab_size(docs, often=0)
+    with pytest.raises(TypeError, match='one str'): own_vocab_size('text')
 
 def test_keep_home(tmp_path, small):
     tok, model = small
