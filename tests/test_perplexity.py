@@ -163,22 +163,25 @@ class Body(nn.Module):
     def __init__(self, model): super().__init__(); self.model = model
     def forward(self, input_ids): return self.model(input_ids=input_ids).logits
 
-@pytest.mark.parametrize('size', [1, 3, 7])
-def test_fastai_learner_agrees(size):
+def shuffled(lengths, seed, extra_pad):
+    return batches_of(padded(lengths), len(lengths), np.random.default_rng(seed).permutation(len(lengths)), extra_pad)[0]
+
+@pytest.mark.parametrize('size, seed, extra_pad', [(1, 0, 0), (3, 1, 5), (7, 2, 2)])
+def test_fastai_learner_agrees(size, seed, extra_pad):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         import fastai.callback.progress
         from fastai.data.core import DataLoaders
         from fastai.learner import Learner
         from fastai.metrics import Perplexity as Theirs
-    model, batch = gpt2(), padded([3, 17, 9, 4, 12, 20, 2])
+    model, batch = gpt2(), shuffled([3, 17, 9, 4, 12, 20, 2], seed, extra_pad)
     def loss(logits, labels): return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
     items = list(zip(batch['input_ids'], batch['labels']))
     from fastai.data.load import DataLoader
     dl = DataLoader(items, bs=size)
     learn = Learner(DataLoaders(dl, dl), Body(model), loss_func=loss, metrics=[Perplexity(), TokenAccuracy(), TokenAccuracy(5), Theirs()])
     with learn.no_bar(), learn.no_logging(): _, mine, acc, top5, theirs = learn.validate()
-    want = math.exp(reference(model, batch).mean())
+    want = math.exp(reference(model, padded([3, 17, 9, 4, 12, 20, 2])).mean())
     assert mine == pytest.approx(want, rel=1e-6)
     assert [m.name for m in learn.metrics][:3] == ['perplexity', 'accuracy', 'top5_accuracy']
     if size < 7: assert abs(theirs - want) > 1e-3 # it weights batches by their rows
@@ -196,7 +199,7 @@ def test_fastai_takes_the_class_and_pickles(tmp_path):
 @pytest.mark.parametrize('size, accumulate, per_batch', [(1, None, False), (3, 1, False), (4, None, True), (7, 2, False)])
 def test_trainer_agrees(size, accumulate, per_batch, tmp_path):
     from transformers import Trainer, TrainingArguments
-    model, batch = gpt2(), padded([3, 17, 9, 4, 12, 20, 2])
+    model, batch = gpt2(), shuffled([3, 17, 9, 4, 12, 20, 2], size, extra_pad=size)
     rows = [dict(zip(batch, row)) for row in zip(*batch.values())]
     def collate(rows):
         b = {k: torch.stack([r[k] for r in rows]) for k in rows[0]}
