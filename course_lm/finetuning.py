@@ -1018,7 +1018,9 @@ def home_text(
     folder = _tiny_folder('causal', False) if isinstance(model, str) and model == 'tiny' else Path(getattr(model, 'name_or_path', model) or '.').expanduser()
     if (kept := folder/'home.json').is_file(): return json.loads(kept.read_text(encoding='utf-8'))
     for objective in _tiny:
-        if folder.name.startswith(f'tiny-{objective}-') and folder == _tiny_folder(objective, False): return [t for t in _unread(objective) if len(t) >= least]
+        if not (folder.name.startswith(f'tiny-{objective}-') and folder == _tiny_folder(objective, False)): continue
+        if len(unread := [t for t in _unread(objective) if len(t) >= least]) >= 8: return unread
+        raise ValueError(f'of the docstrings of this Python, the tiny {objective} model has left only {len(unread)} unread: give home=, texts like docstrings that it has not read')
     raise ValueError(f'no home text is known for {str(folder)!r}: give home=, texts like those that the model has read and that it has not read itself, or put them beside it with keep_home')
 
 # %% ../nbs/05b_should_you_fine_tune.ipynb #b9fb3e16
