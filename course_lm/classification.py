@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np, torch
 from torch import Tensor
 
-from .finetuning import _quiet, fix_pad
+from .finetuning import _quiet, _tiny_folder, fix_pad
 
 # %% ../nbs/06_imdb_classification.ipynb #5a892dfd
 LABELS = ('negative', 'positive')
@@ -498,7 +498,7 @@ def _load_report(model, new, unused):
     return pd.DataFrame(rows).set_index('weights')
 
 def load_classifier(
-    name_or_backbone, # a name on the hub, a folder, or (tokenizer, language model)
+    name_or_backbone, # 'tiny': on the course's own tiny-bert; a folder, a name on the hub, or (tokenizer, language model)
     tokenizer=None, # in place of the one that comes with it
     seed:int=42, # of the new weights
 ): # (tokenizer, model); model.load_report and model.new_weights say which weights are new
@@ -510,7 +510,7 @@ def load_classifier(
         if isinstance(name_or_backbone, tuple):
             tokenizer = tokenizer or name_or_backbone[0]
             model, new, unused = _from_body(name_or_backbone[1], Auto, kw)
-        else: tokenizer, model, new, unused = _from_name(name_or_backbone, Auto, kw, tokenizer)
+        else: tokenizer, model, new, unused = _from_name(_tiny_folder('masked') if name_or_backbone == 'tiny' else name_or_backbone, Auto, kw, tokenizer)
         fix_pad(tokenizer, model)
     model.new_weights, model.load_report = sorted(new), _load_report(model, new, unused)
     return tokenizer, model.eval()

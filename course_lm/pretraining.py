@@ -238,7 +238,9 @@ def plan_run(
 
 # %% ../nbs/07b_a_training_run.ipynb #40d34f41
 import json, lzma, math, os, platform, shutil, tempfile, time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
@@ -454,6 +456,15 @@ def _factor(history, step, schedule, warmup):
 # %% ../nbs/07b_a_training_run.ipynb #b4f1c151
 def _batch(chunks, rows, collate): return collate(list(np.asarray(chunks[rows]).astype(np.int64)))
 
+@contextmanager
+def _only_masked(model):
+    "ModernBERT can leave out its output layer where no label is scored: the same loss for less work."
+    was = getattr(model, 'sparse_prediction', None)
+    if was is not None: model.sparse_prediction = True
+    try: yield
+    finally:
+        if was is not None: model.sparse_prediction = was
+
 class _Trainer:
     "One update at a time, and what it needs."
     def __init__(self, model, opt, history, chunks, tokenizer, strategy, forward, device, sizes):
@@ -466,6 +477,9 @@ class _Trainer:
         return [_batch(self.chunks, rows_at(i, len(self.chunks), self.s['bs'], seed), masks(i)) for i in range(step*k, step*k+k)]
 
     def update(self, lr):
+        with _only_masked(self.model): self._update(lr)
+
+    def _update(self, lr):
         start, step = time.perf_counter(), len(self.history.steps)
         batches = self.batches(step)
         targets = [b['labels'][:, 1:] if self.causal else b['labels'] for b in batches]
@@ -636,7 +650,8 @@ def complete(
 def _runs(ids, k):
     "A 64-bit fingerprint of each run of k ids."
     ids = np.asarray(ids).astype(np.uint64)
-    out = np.zeros(max(0, len(ids)-k+1), np.uint64)
+    if len(ids) < k: return np.zeros(0, np.uint64)
+    out = np.zeros(len(ids)-k+1, np.uint64)
     for j in range(k): out = out*np.uint64(0x9E3779B97F4A7C15) + ids[j:len(ids)-k+1+j] + np.uint64(1)
     return out
 
@@ -680,15 +695,22 @@ def save_half(
     card:str=None, # text of its README.md; None: none is written
     dtype=torch.bfloat16, # or torch.float16
 )->Path: # the folder, which from_pretrained loads
-    "Save config, tokenizer and weights at two bytes a number; the model itself stays as it is. Raises `ValueError` for a folder that holds something else. Lesson 7."
+    "Save config, tokenizer and weights at two bytes a number, to be computed with in float32; the model itself stays as it is. Raises `ValueError` for a folder that holds something else. Lesson 7."
     import copy
     path = Path(path).expanduser()
     if (path/'README.md').exists(): (path/'README.md').unlink()
     path = save_lm(copy.deepcopy(model).to(dtype), tokenizer, path)
+    config = json.loads((path/'config.json').read_text(encoding='utf-8')) | {'dtype': 'float32'} # what to compute in, whatever the file holds
+    (path/'config.json').write_text(json.dumps(config, indent=2, sort_keys=True) + '\n', encoding='utf-8')
     if card is not None: (path/'README.md').write_text(card, encoding='utf-8')
     return path
 
 # %% ../nbs/07b_a_training_run.ipynb #89f21639
+def _processor():
+    info = Path('/proc/cpuinfo')
+    names = [l.split(':', 1)[1].strip() for l in info.read_text().splitlines() if l.startswith('model name')] if info.exists() else []
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else names[0] if names else platform.machine()
+
 def model_card(
     name:str, # of the model
     config, # its config
@@ -701,7 +723,7 @@ def model_card(
     "What somebody who loads a model should know about it, every number from the run itself. Lesson 7."
     n, s = count_parameters(config), history.settings
     rows = {'Parameters': f"{n['all']:,} ({n['tokens']:,} of them in the token table)", 'Tokens seen': f'{history.tokens:,}', 'Updates': f'{len(history.steps):,}',
-            'Training time': f'{history.seconds/60:.0f} minutes', 'Machine': f'{platform.machine()}, torch {torch.__version__}',
+            'Training time': f'{history.seconds/60:.0f} minutes', 'Machine': f"{_processor()}, {torch.get_num_threads()} thread(s), {'bf16' if s['bf16'] else 'float32'}, torch {torch.__version__}", 'Date': f'{date.today():%d %B %Y}',
             'Recipe': f"{s['optimizer']}, learning rate {s['lr']}, {s['schedule']} with {s['warmup']} updates of warm-up, weight decay {s['weight_decay']} on matrices",
             'Batch': f"{s['bs']*s['accumulate']} chunks of {s['chunks'][1]} tokens", 'Seed': s['seed'], 'Arithmetic': f"{3*count_flops(config, s['chunks'][1])['all']*history.tokens/1e12:,.1f} TFLOP"}
     table = lambda d: '\n'.join(f'| {k} | {v:.4g} |' if isinstance(v, float) else f'| {k} | {v} |' for k,v in d.items())

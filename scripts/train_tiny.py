@@ -133,7 +133,23 @@ def documents_of(tokens, tokenizer):
     return [d[:-1].astype(np.int64) for d in np.split(tokens, np.flatnonzero(np.asarray(tokens) == end) + 1) if len(d) > 1]
 
 
-def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed=0):
+def own_writing(model, tokenizer, train, n=240, at_least=20, seed=0):
+    """What a causal model writes when nothing is asked of it, and how many of `n` texts were left out.
+
+    It stands for text like that which the model has read, where that text itself must not be given away: so a text with
+    `at_least` tokens in a row that stand in the training text is left out."""
+    from course_lm.finetuning import generate_text
+    from course_lm.pretraining import _runs, _stand_in
+    new, known, kept, recited = min(200, tokenizer.model_max_length-1), np.unique(_runs(train, at_least)), [], 0
+    for i in range(0, n, 60):
+        for text in generate_text(model, tokenizer, ['']*min(60, n-i), max_new_tokens=new, seed=seed+i):
+            ids = tokenizer(text, add_special_tokens=False)['input_ids']
+            if _stand_in(known, _runs(ids, at_least)).any(): recited += 1
+            elif len(text.strip()) >= 100: kept.append(text.strip())
+    return kept, recited
+
+
+def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed=0, home=()):
     "Scores on held-out documents, rivals on the same ones, and how often the model recites: a dict."
     import math, torch
     from course_lm.labels import BertMasking, LMCollator
@@ -156,6 +172,7 @@ def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed
         openings = np.stack([np.asarray(train[s:s+min(32, length-new)]) for s in starts if s + 32 <= len(train)])
         found = recitations(model, openings, np.asarray(train), max_new_tokens=new, at_least=min(20, new))
         out[f'of {len(openings)} openings of training texts, continued with 20 or more tokens that stand in the corpus'] = sum(n > 0 for n in found)
+        if home: out[f'bits per byte of its own writing ({len(home)} texts in home.json)'] = sum(score_texts(model, tokenizer, list(home))).bits_per_byte
     else:
         chunks = cut(np.asarray(test).astype(np.int64), length, tokenizer)[:n_documents]
         collate, hits = LMCollator(tokenizer, BertMasking(), seed=seed), TokenAccuracy(shift=False)
@@ -179,6 +196,7 @@ def arguments(argv=None):
     p.add_argument('--work', required=True, help='folder for tokens and checkpoints; outside the repository')
     p.add_argument('--run', default='run', help='name of the run inside --work')
     p.add_argument('--out', help='folder for the finished model, with its card')
+    p.add_argument('--home', help='folder of a causal model whose home.json is put beside a masked one')
     p.add_argument('--measure', action='store_true', help='train nothing: compute the numbers of the card of the model in --out again')
     p.add_argument('--about', default='IMDb reviews (Maas et al., 2011; for research) and WikiText-2 (Merity et al., 2016; CC BY-SA 3.0).', help='corpus and licence, for the card')
     p.add_argument('--threads', type=int, default=1)
@@ -213,7 +231,7 @@ def main(argv=None):
     a = arguments(argv)
     import torch
     torch.set_num_threads(a.threads)
-    from course_lm.finetuning import load_lm
+    from course_lm.finetuning import keep_home, load_lm
     from course_lm.labels import BertMasking
     from course_lm.pretraining import model_card, new_model, pretrain, save_half, tiny_bert, tiny_gpt
     tokenizer, tokens, report = prepare(a)
@@ -221,7 +239,8 @@ def main(argv=None):
     print(json.dumps(report), flush=True)
     if a.measure:
         tokenizer, model = load_lm(a.out, a.objective)
-        print(json.dumps(measure(model, tokenizer, tokens['train'], tokens['test']), indent=1))
+        home = json.loads((Path(a.out)/'home.json').read_text(encoding='utf-8')) if (Path(a.out)/'home.json').exists() else ()
+        print(json.dumps(measure(model, tokenizer, tokens['train'], tokens['test'], home=home), indent=1))
         return
     chunks = {k: cut(tokens[k], a.length, tokenizer) for k in ('train', 'valid')}
     config = (tiny_gpt if a.objective == 'causal' else tiny_bert)(tokenizer, n_layer=a.layers, n_head=a.heads, n_embd=a.width, max_length=a.length)
@@ -236,15 +255,20 @@ def main(argv=None):
     model.to('cpu').eval()
     save_half(model, tokenizer, a.out)
     tokenizer, model = load_lm(a.out, a.objective) # what is measured is what is shipped: 16 bits
-    scores = measure(model, tokenizer, tokens['train'], tokens['test'])
+    home, recited = (own_writing(model, tokenizer, tokens['train']) if a.objective == 'causal'
+                     else (json.loads((Path(a.home)/'home.json').read_text(encoding='utf-8')) if a.home else (), 0))
+    scores = measure(model, tokenizer, tokens['train'], tokens['test'], home=home)
     print(json.dumps(scores, indent=1), flush=True)
     names = {f: i for i,f in enumerate(a.corpus)}
     words = ['CORPUS' if w in names else w for w in (argv or sys.argv[1:])]
-    words = [w if i == 0 or words[i-1] not in ('--work', '--out') else words[i-1][2:].upper() for i,w in enumerate(words)]
+    words = [w if i == 0 or words[i-1] not in ('--work', '--out', '--home') else words[i-1][2:].upper() for i,w in enumerate(words)]
     notes = ('Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files named test* were not read. '
              f"{report['train_bytes']:,} bytes of training text, {report['train_tokens']:,} tokens. A small model made for a course: what it writes means nothing.")
+    if home: notes += (f' home.json holds {len(home)} texts that ' + (f'the model wrote by itself ({recited} more were left out, since they had 20 tokens in a row of the training text)'
+                       if a.objective == 'causal' else f'{Path(a.home).name} wrote by itself') + ': they stand for text like that which it has read.')
     card = model_card(Path(a.out).name, config, history, a.about, scores, 'python scripts/train_tiny.py ' + ' '.join(words), notes)
     save_half(model, tokenizer, a.out, card)
+    if home: keep_home(a.out, home)
 
 
 if __name__ == '__main__': main()
