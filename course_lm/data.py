@@ -94,8 +94,9 @@ def train_byte_bpe(
     if vocab_size < least: raise ValueError(f'vocab_size={vocab_size} is too small: 256 bytes and {len(specials)} special tokens need {least}')
     texts = list(texts)
     if not any(texts): raise ValueError('texts is empty: there is nothing to learn a vocabulary from')
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
+    if masked: specials[-1] = AddedToken('[MASK]', lstrip=True, normalized=False, special=True) # takes the space before it along, as a word would
     t = Tokenizer(models.BPE())
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     t.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False,
@@ -107,7 +108,7 @@ def train_byte_bpe(
     t.post_processor = processors.TemplateProcessing(single='[CLS] $A [SEP]', pair='[CLS] $A [SEP] $B:1 [SEP]:1',
                                                      special_tokens=[('[CLS]', 2), ('[SEP]', 3)])
     return PreTrainedTokenizerFast(tokenizer_object=t, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]',
-                                   mask_token='[MASK]', clean_up_tokenization_spaces=False)
+                                   mask_token=specials[-1], clean_up_tokenization_spaces=False)
 
 # %% ../nbs/00_setup_and_data.ipynb #7b3ed681
 _good = ('good great wonderful funny brilliant excellent superb charming clever memorable '

@@ -722,10 +722,12 @@ def model_card(
 )->str: # Markdown
     "What somebody who loads a model should know about it, every number from the run itself. Lesson 7."
     n, s = count_parameters(config), history.settings
-    rows = {'Parameters': f"{n['all']:,} ({n['tokens']:,} of them in the token table)", 'Tokens seen': f'{history.tokens:,}', 'Updates': f'{len(history.steps):,}',
+    read, flops = len(history.steps)*s['bs']*s['accumulate']*s['chunks'][1], count_flops(config, s['chunks'][1])
+    asked = history.tokens if config.model_type == 'modernbert' else read # where the output layer is computed
+    rows = {'Parameters': f"{n['all']:,} ({n['tokens']:,} of them in the token table)", 'Tokens read': f'{read:,}', 'Tokens scored': f'{history.tokens:,}', 'Updates': f'{len(history.steps):,}',
             'Training time': f'{history.seconds/60:.0f} minutes', 'Machine': f"{_processor()}, {torch.get_num_threads()} thread(s), {'bf16' if s['bf16'] else 'float32'}, torch {torch.__version__}", 'Date': f'{date.today():%d %B %Y}',
             'Recipe': f"{s['optimizer']}, learning rate {s['lr']}, {s['schedule']} with {s['warmup']} updates of warm-up, weight decay {s['weight_decay']} on matrices",
-            'Batch': f"{s['bs']*s['accumulate']} chunks of {s['chunks'][1]} tokens", 'Seed': s['seed'], 'Arithmetic': f"{3*count_flops(config, s['chunks'][1])['all']*history.tokens/1e12:,.1f} TFLOP"}
+            'Batch': f"{s['bs']*s['accumulate']} chunks of {s['chunks'][1]} tokens", 'Seed': s['seed'], 'Arithmetic': f"{3*((flops['matrices'] + flops['attention'])*read + flops['output']*asked)/1e12:,.1f} TFLOP"}
     table = lambda d: '\n'.join(f'| {k} | {v:.4g} |' if isinstance(v, float) else f'| {k} | {v} |' for k,v in d.items())
     return (f'# {name}\n\n{corpus}\n\n| | |\n| --- | --- |\n{table(rows)}\n\n## On held-out text\n\n| | |\n| --- | ---: |\n{table(scores)}\n\n'
             f'## Made by\n\n```\n{command}\n```\n' + (f'\n## Notes\n\n{notes}\n' if notes else ''))

@@ -88,7 +88,6 @@ def prepare(a):
         parts, report = split_documents([d for f in a.corpus for d in read_folder(f)])
         start = time.time()
         tokenizer = train_byte_bpe(parts['train'][::a.tokenizer_every], a.vocab, masked=a.objective == 'masked')
-        if a.objective == 'masked': mask_takes_space(tokenizer)
         tokenizer.save_pretrained(folder/'tokenizer')
         print(f'tokenizer trained in {time.time()-start:.0f} s', flush=True)
         for name in ('train', 'valid', 'test'):
@@ -101,12 +100,6 @@ def prepare(a):
     report = json.loads((folder/'report.json').read_text())
     tokens = {name: np.load(folder/f'{name}.npy', mmap_mode='r') for name in ('train', 'valid', 'test')}
     return tokenizer, tokens, report
-
-
-def mask_takes_space(tokenizer):
-    "`the [MASK]`: the mask takes the space before it along, as the word under it would."
-    from transformers import AddedToken
-    tokenizer.add_special_tokens({'mask_token': AddedToken(tokenizer.mask_token, lstrip=True, normalized=False, special=True)})
 
 
 def encode(texts, tokenizer, at_once=2000):
@@ -145,7 +138,7 @@ def own_writing(model, tokenizer, train, n=240, at_least=20, seed=0):
         for text in generate_text(model, tokenizer, ['']*min(60, n-i), max_new_tokens=new, seed=seed+i):
             ids = tokenizer(text, add_special_tokens=False)['input_ids']
             if _stand_in(known, _runs(ids, at_least)).any(): recited += 1
-            elif len(text.strip()) >= 100: kept.append(text.strip())
+            elif len(text.strip()) >= 20: kept.append(text.strip())
     return kept, recited
 
 
@@ -184,7 +177,8 @@ def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed
         counts = np.bincount(np.asarray(train), minlength=len(tokenizer))
         labels = torch.cat([b['labels'][b['labels'] >= 0] for b in batches]).numpy()
         out['always guessing the most frequent token'] = float((labels == counts.argmax()).mean())
-    return {**out, 'held-out documents measured on': len(docs), 'their bytes': n_bytes}
+    if tokenizer.mask_token_id is not None: return {**out, f'measured on held-out chunks of {length} tokens': len(chunks)}
+    return {**out, 'measured on held-out documents': len(docs), 'their bytes': n_bytes}
 
 
 def arguments(argv=None):
@@ -269,6 +263,7 @@ def main(argv=None):
     card = model_card(Path(a.out).name, config, history, a.about, scores, 'python scripts/train_tiny.py ' + ' '.join(words), notes)
     save_half(model, tokenizer, a.out, card)
     if home: keep_home(a.out, home)
+    (Path(a.out)/'training.json').write_text(json.dumps(dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from, evals=history.evals), indent=1) + '\n')
 
 
 if __name__ == '__main__': main()

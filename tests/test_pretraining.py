@@ -6,6 +6,7 @@ import numpy as np, pytest, torch
 
 from course_lm.chunking import chunk_ids
 from course_lm.data import python_docs, train_byte_bpe
+from course_lm.finetuning import home_text
 from course_lm.labels import BertMasking
 from course_lm.pretraining import (MuonAdamW, PretrainHistory, complete, count_flops, count_parameters, decay_groups, deduplicate, fertility, last_checkpoint,
                                    make_lm_optimizer, model_card, new_model, orthogonal, plan_run, pretrain, recitations, rows_at, save_half, show_tokens,
@@ -310,6 +311,10 @@ def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
     scores = json.loads(said[said.index('\n{')+1:] if said.startswith('{"documents') else said)
     for name,value in scores.items(): assert f'| {name} | {value:.4g} |' in card if isinstance(value, float) else f'| {name} | {value} |' in card
     assert str(tmp_path) not in card and '--corpus CORPUS' in card
+    home = json.loads((tmp_path/'out'/'home.json').read_text())
+    assert home and home == home_text(tmp_path/'out') and json.loads((tmp_path/'out'/'training.json').read_text())['evals'][-1]['step'] == 40
+    train_tiny.main(options(folder, tmp_path/'whole', '--objective', 'masked', '--run', 'bert', '--steps', '4', '--home', str(tmp_path/'out'), '--out', str(tmp_path/'bert')))
+    assert home_text(tmp_path/'bert') == home and str(tmp_path) not in (tmp_path/'bert'/'README.md').read_text()
 
 
 def test_the_script_makes_a_masked_model(docs, tmp_path):
@@ -354,6 +359,32 @@ def test_masked_chunks_stand_between_cls_and_sep(docs):
     tok = train_byte_bpe(docs, 400, masked=True)
     chunks = train_tiny.cut(train_tiny.encode(docs, tok), 16, tok)
     assert chunks.shape[1] == 16 and set(chunks[:, 0]) == {tok.cls_token_id} and set(chunks[:, -1]) == {tok.sep_token_id}
+
+
+def test_own_writing_leaves_out_what_is_recited(docs):
+    tok = train_byte_bpe(docs, 400)
+    chunks = train_tiny.cut(train_tiny.encode(docs[:4], tok), 32, tok)
+    tok.model_max_length = 32
+    model = new_model(tiny_gpt(tok, n_layer=2, n_head=2, n_embd=64, max_length=32))
+    fresh, none = train_tiny.own_writing(model, tok, chunks.reshape(-1), n=6)
+    assert none == 0
+    pretrain(model, tok, chunks, n_steps=250, bs=8, lr=5e-3, warmup=5, progress=False)
+    kept, left_out = train_tiny.own_writing(model, tok, chunks.reshape(-1), n=6)
+    assert left_out >= 3 and len(kept) <= 6 - left_out
+
+
+def test_the_output_layer_is_left_out_where_nothing_is_scored(docs):
+    from course_lm.labels import BertMasking, LMCollator
+    from course_lm.pretraining import _only_masked
+    tok = train_byte_bpe(docs, 400, masked=True)
+    model = new_model(tiny_bert(tok, n_layer=2, n_head=2, n_embd=32, max_length=32))
+    batch = LMCollator(tok, BertMasking(.3), seed=0)(list(train_tiny.cut(train_tiny.encode(docs[:20], tok), 32, tok)[:8].astype(np.int64)))
+    with _only_masked(model): few = model(**batch)
+    all_of_them = model(**batch)
+    assert few.logits.shape[0] == int((batch['labels'] >= 0).sum()) and all_of_them.logits.shape[:2] == batch['labels'].shape
+    torch.testing.assert_close(few.loss, all_of_them.loss, rtol=1e-5, atol=0)
+    causal = new_model(tiny_gpt(400, n_layer=1, n_head=1, n_embd=16))
+    with _only_masked(causal): assert not hasattr(causal, 'sparse_prediction')
 
 
 # shipping

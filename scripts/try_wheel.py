@@ -1,0 +1,65 @@
+"""Build the wheel, install it into an empty environment, and use the shipped models there with sockets blocked.
+
+    python scripts/try_wheel.py            # a new environment, everything from the package registry: some minutes, 7 GB
+    python scripts/try_wheel.py --here     # the libraries of this environment; only course_lm comes from the wheel
+"""
+import argparse, os, subprocess, sys, tempfile, venv, zipfile
+from pathlib import Path
+
+from lessons import root
+
+probe = '''
+import socket, sys
+def blocked(*args, **kw): raise OSError("a socket was opened")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = blocked
+import course_lm
+from pathlib import Path
+assert Path(course_lm.__file__).is_relative_to(Path(sys.argv[1])), course_lm.__file__
+from course_lm.finetuning import fill_mask, generate_text, load_lm
+from course_lm.classification import load_classifier, predict_proba
+tokenizer, model = load_lm("tiny")
+print("writes:", repr(generate_text(model, tokenizer, "The film", max_new_tokens=12, temperature=0)))
+tokenizer, model = load_lm("tiny", objective="masked")
+print("fills:", fill_mask(model, tokenizer, f"I {tokenizer.mask_token} this film.", top_k=3).token.tolist())
+tokenizer, model = load_classifier("tiny")
+print("classifies, untrained:", predict_proba(model, tokenizer, ["A fine film.", "A dull film."]).round(2).tolist())
+'''
+
+
+def build(folder: Path) -> Path:
+    "The wheel, made from a copy of the tree, so that no build folder is left in it."
+    import shutil
+    copy = folder / "source"
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "_run", "nbs", "tests", "benchmarks", "__pycache__", "*.egg-info", "build", "dist"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(copy)]
+    subprocess.run(command, check=True)
+    return next(folder.glob("*.whl"))
+
+
+def use(python: str, where: Path, **env: str) -> str:
+    "What the probe prints in that Python; course_lm must lie below `where`, and the current folder is an empty one."
+    with tempfile.TemporaryDirectory() as empty:
+        done = subprocess.run([python, "-c", probe, str(where)], cwd=empty, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", **env})
+    if done.returncode: raise SystemExit(done.stdout + done.stderr)
+    return done.stdout
+
+
+def main(here: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="course_lm-") as tmp:
+        folder = Path(tmp).resolve()
+        wheel = build(folder)
+        print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
+        if here:
+            zipfile.ZipFile(wheel).extractall(folder / "site")
+            print(use(sys.executable, folder / "site", PYTHONPATH=str(folder / "site")), end="")
+            return
+        venv.create(folder / "env", with_pip=True)
+        python = str(folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", str(root / "constraints.txt"), str(wheel)], check=True, cwd=tmp)
+        print(use(python, folder / "env"), end="")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--here", action="store_true", help="do not make an environment")
+    main(parser.parse_args().here)

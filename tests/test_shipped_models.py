@@ -1,0 +1,93 @@
+"The models inside the package: what is in their folders, that the wheel carries them, that they know what their cards say."
+import json, math, re, sys, zipfile
+from pathlib import Path
+
+import pytest, torch
+
+import course_lm
+from course_lm.finetuning import generate_text, home_text, load_lm
+from course_lm.perplexity import score_texts
+
+folder = Path(course_lm.__file__).parent / 'pretrained'
+root = Path(__file__).resolve().parent.parent
+models = {'tiny-gpt': 'causal', 'tiny-bert': 'masked'}
+
+
+def card(name):
+    "The card's tables: name of a row -> its text."
+    return dict(re.findall(r'^\| (.+?) \| (.+?) \|$', (folder/name/'README.md').read_text(encoding='utf-8'), re.M))
+
+
+@pytest.mark.parametrize('name', models)
+def test_a_folder_holds_a_small_model_its_card_and_no_pickle(name):
+    files = {p.name: p.stat().st_size for p in (folder/name).iterdir()}
+    assert set(files) <= {'README.md', 'config.json', 'generation_config.json', 'home.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json', 'training.json'}
+    assert sum(files.values()) < 12e6
+    from safetensors import safe_open
+    with safe_open(folder/name/'model.safetensors', 'pt') as f: assert {f.get_slice(k).get_dtype() for k in f.keys()} <= {'BF16', 'F16'}
+
+
+@pytest.mark.parametrize('name', models)
+def test_the_plain_auto_classes_load_the_same_model(name):
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+    theirs = (AutoModelForCausalLM if models[name] == 'causal' else AutoModelForMaskedLM).from_pretrained(folder/name).eval()
+    tok, ours = load_lm('tiny', models[name])
+    ids = tok('A film like no other.', return_tensors='pt')
+    assert theirs.dtype == torch.float32 and AutoTokenizer.from_pretrained(folder/name)('A film')['input_ids'] == tok('A film')['input_ids']
+    torch.testing.assert_close(theirs(**ids).logits, ours(**ids).logits, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('name', models)
+def test_the_card_tells_what_it_must(name):
+    rows, text = card(name), (folder/name/'README.md').read_text(encoding='utf-8')
+    assert {'Parameters', 'Tokens read', 'Tokens scored', 'Updates', 'Training time', 'Machine', 'Date', 'Recipe', 'Seed'} <= set(rows)
+    tok, lm = load_lm('tiny', models[name])
+    assert int(rows['Parameters'].split()[0].replace(',', '')) == lm.num_parameters()
+    assert 'python scripts/train_tiny.py' in text and 'IMDb' in text and 'WikiText-2' in text and 'CC BY-SA' in text
+    told = json.loads((folder/name/'training.json').read_text())
+    assert told['evals'][-1]['step'] == int(rows['Updates'].replace(',', ''))
+    if models[name] == 'causal':
+        at = next(k for k in rows if k.startswith('of 200 openings'))
+        assert int(rows[at]) <= 10, 'it recites'
+        assert float(rows['bits per byte, held-out reviews']) < float(rows['Kneser-Ney trigram on the same training text, bits per byte']) < float(rows['xz, bits per byte'])
+    else: assert float(rows['masked tokens guessed right, held-out reviews, 15 % masks']) > 3*float(rows['always guessing the most frequent token'])
+
+
+def test_its_own_writing_costs_what_the_card_says():
+    tok, lm = load_lm('tiny')
+    value = float(next(v for k,v in card('tiny-gpt').items() if k.startswith('bits per byte of its own writing')))
+    texts = home_text()
+    assert len(texts) > 100 and home_text(load_lm('tiny', 'masked')[1]) == texts
+    measured = sum(score_texts(lm, tok, texts)).bits_per_byte
+    assert abs(measured - value) < .01*value
+
+
+def test_the_causal_one_knows_english_and_reviews():
+    tok, lm = load_lm('tiny')
+    right = ['I have never seen a film as bad as this one.', 'The acting was good, but the story was not.', 'This is one of the best movies that I have ever seen.']
+    for t in right:
+        words = t[:-1].split()
+        wrong = ' '.join(words[::-1]) + '.'
+        a, b = (sum(score_texts(lm, tok, [x])).nats for x in (t, wrong))
+        assert a < .7*b, (t, a, b)
+    assert generate_text(lm, tok, 'This movie is', max_new_tokens=3, temperature=0) == generate_text(lm, tok, 'This movie is', max_new_tokens=3, temperature=0)
+
+
+def test_the_masked_one_fills_with_words_that_fit():
+    from course_lm.finetuning import fill_mask
+    tok, lm = load_lm('tiny', 'masked')
+    found = [fill_mask(lm, tok, t.replace('_', tok.mask_token), top_k=20).token.str.strip().tolist() for t in ('I have never seen such a _ movie.', 'The _ was directed by a woman.', 'I _ this film very much.')]
+    assert 'bad' in found[0] or 'good' in found[0]
+    assert {'film', 'movie'} & set(found[1])
+    assert {'liked', 'enjoyed', 'loved', 'like', 'enjoy', 'love'} & set(found[2])
+
+
+def test_the_wheel_carries_them_and_needs_no_network(tmp_path):
+    sys.path.insert(0, str(root/'scripts'))
+    import try_wheel
+    wheel = try_wheel.build(tmp_path)
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f'course_lm/pretrained/{m}/{f}' for m in models for f in ('model.safetensors', 'config.json', 'tokenizer.json', 'README.md', 'home.json')} <= names
+    zipfile.ZipFile(wheel).extractall(tmp_path/'site')
+    said = try_wheel.use(sys.executable, tmp_path/'site', PYTHONPATH=str(tmp_path/'site'))
+    assert 'writes:' in said and 'fills:' in said and 'classifies' in said
