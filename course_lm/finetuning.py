@@ -711,7 +711,7 @@ def generate_text(
     config = GenerationConfig(max_new_tokens=max_new_tokens, num_return_sequences=n,
                               eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **draw)
     was = model.training
-    with _own_stream(model.device, seed is not None), torch.no_grad():
+    with _own_stream(model.device, seed is not None), torch.no_grad(), quiet_transformers():
         if seed is not None: torch.manual_seed(seed)
         out = model.eval().generate(**batch, generation_config=config)
     model.train(was)
