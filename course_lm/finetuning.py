@@ -507,6 +507,16 @@ def quiet_transformers():
 
 _quiet = quiet_transformers # its old name
 
+@contextmanager
+def _quiet_map():
+    "datasets without its bars, as it was afterwards."
+    from datasets import disable_progress_bars, enable_progress_bars, is_progress_bar_enabled
+    on = is_progress_bar_enabled()
+    disable_progress_bars()
+    try: yield
+    finally:
+        if on: enable_progress_bars()
+
 def _rows(model): return model.get_input_embeddings().weight.shape[0]
 
 def _check_vocab(tokenizer, model, name, but=None):
@@ -597,24 +607,10 @@ def fix_pad(
     return tokenizer.pad_token_id
 
 # %% ../nbs/05_fine_tuning.ipynb #e1ee2041
-def _check_objective(objective):
-    if objective not in ('causal', 'masked'): raise ValueError(f"objective={objective!r} must be 'causal' or 'masked'")
-    return objective
-
 def _tiny_folder(objective):
     "Where the course's own models lie: inside the package."
     import course_lm
     return Path(course_lm.__file__).parent/'pretrained'/('tiny-gpt' if objective == 'causal' else 'tiny-bert')
-
-@contextmanager
-def _quiet_map():
-    from datasets import disable_progress_bars, enable_progress_bars, is_progress_bar_enabled
-    on = is_progress_bar_enabled()
-    disable_progress_bars()
-    try: yield
-    finally:
-        if on: enable_progress_bars()
-
 
 # %% ../nbs/05_fine_tuning.ipynb #5a4950f1
 def _chain(e):
@@ -669,8 +665,11 @@ def _auto_class(config, objective, name):
     if objective == 'causal' and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES: raise ValueError(f'{name!r} ({kind}) is no language model that transformers knows')
     return AutoModelForCausalLM if objective == 'causal' else AutoModelForMaskedLM
 
+def _check_objective(objective):
+    if objective not in ('causal', 'masked'): raise ValueError(f"objective={objective!r} must be 'causal' or 'masked'")
+
 def load_lm(
-    name_or_path='tiny', # 'tiny': the course's own; a folder; or a name on the hub
+    name_or_path='tiny', # 'tiny': the course's own, from the package; a folder; or a name on the hub
     objective:str='causal', # or 'masked'
 )->tuple: # (tokenizer, model), in evaluation mode, float32, with a pad token of its own
     "A language model and its tokenizer, sizes checked. Raises `ValueError` for a wrong objective, an `OSError` that says what to do where there is no such model. Lesson 5."
@@ -712,7 +711,7 @@ def generate_text(
     config = GenerationConfig(max_new_tokens=max_new_tokens, num_return_sequences=n,
                               eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **draw)
     was = model.training
-    with _own_stream(model.device, seed is not None), torch.no_grad():
+    with _own_stream(model.device, seed is not None), torch.no_grad(), quiet_transformers():
         if seed is not None: torch.manual_seed(seed)
         out = model.eval().generate(**batch, generation_config=config)
     model.train(was)

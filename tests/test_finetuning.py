@@ -52,6 +52,28 @@ def test_the_shipped_models_load_alike_and_leave_the_random_stream(objective):
     assert len(tok) == lm.get_input_embeddings().weight.shape[0] and tok.pad_token_id not in (None, tok.eos_token_id)
     same(logits(lm), logits(ft.load_lm('tiny', objective)[1]))
 
+@pytest.mark.parametrize('objective', ['causal', 'masked'])
+def test_the_shipped_models_are_of_one_size_and_kept_in_16_bits(objective):
+    import json
+    from safetensors import safe_open
+    folder = ft._tiny_folder(objective)
+    tok, lm = ft.load_lm(folder, objective)
+    assert len(tok) == 4096 and ft.max_length_of(lm) == 256 and 2e6 < lm.num_parameters() < 3e6
+    with safe_open(folder/'model.safetensors', 'pt') as f: assert {f.get_tensor(k).dtype for k in f.keys()} == {torch.bfloat16}
+    assert (folder/'README.md').stat().st_size and len(json.loads((folder/'home.json').read_text(encoding='utf-8'))) >= 40
+
+def test_tiny_gpt_knows_films_better_than_manuals():
+    from course_lm.data import python_docs, reviews
+    from course_lm.perplexity import score_texts
+    tok, lm = ft.load_lm('tiny')
+    films, manual = (sum(score_texts(lm, tok, t)).bits_per_byte for t in (list(reviews(20)['text']), python_docs()[-20:]))
+    assert films < manual - .2
+
+def test_tiny_bert_guesses_what_a_review_says():
+    tok, lm = ft.load_lm('tiny', 'masked')
+    def guesses(text): return {t.strip() for t in ft.fill_mask(lm, tok, text, top_k=5).token}
+    assert {'film', 'movie'} <= guesses('This is a great [MASK].') and guesses('The [MASK] was terrible.') & {'acting', 'movie', 'film'}
+
 
 # Folders, whole or not at all
 
