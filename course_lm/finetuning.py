@@ -1101,7 +1101,7 @@ def _surprise(a, b, seed):
 
 # %% ../nbs/05b_should_you_fine_tune.ipynb #c364d11f
 ANSWERS = ('use it as it is', 'fine-tune', 'new tokenizer and from scratch', 'too little text to tell')
-RULES = dict(pairs=8, excess=1.05, teaches=1., tokens=2000, own_tokenizer=1.5, counter=.5)
+RULES = dict(pairs=8, excess=1.05, teaches=1., tokens=2000, own_tokenizer=2., counter=.5)
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
@@ -1250,7 +1250,7 @@ def compare_starts(
     tokenizer, # the model's
     model, # a causal one; it is not changed
     n_steps:int=100, # updates of each of the three trainings
-    lr:float=2e-3, # of fine-tuning
+    lr:float=1e-3, # of fine-tuning
     lr_scratch:float=3e-3, # from random weights
     vocab_size:int=None, # of the tokenizer made from train; None: `own_vocab_size(train)`, the model's at most
     chunk_size:int=64, # tokens in an example
