@@ -1082,7 +1082,7 @@ def _check_measurable(tokenizer, model):
     return causal
 
 def _check_known(model, tokenizer, home, causal):
-    some = [t[:1000] for t in home[:30 if causal else 10]]
+    some = [t[:1000 if causal else 300] for t in home[:30 if causal else 10]] # a masked model reads a text once for each of its tokens
     score = sum(score_texts(model, tokenizer, some))
     counter = byte_counter(home) if len(home) > 1 and sum(map(len, some)) >= 60*len(some) and score.tokens >= 300 else math.inf
     if score.cross_entropy > math.log(len(tokenizer))+.5 or score.bits_per_byte > 1.5*counter:
