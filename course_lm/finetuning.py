@@ -817,7 +817,6 @@ def _around(tokenizer): return {tokenizer.cls_token_id, tokenizer.sep_token_id, 
 import copy, html, json, math, random, re
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np, torch
@@ -968,7 +967,6 @@ def home_text(
     if (kept := folder/'home.json').is_file(): return json.loads(kept.read_text(encoding='utf-8'))
     raise ValueError(f'no home text is known for {str(folder)!r}: give home=, texts like those that the model has read and that it has not read itself, or put them beside it with keep_home')
 
-
 # %% ../nbs/05b_should_you_fine_tune.ipynb #b9fb3e16
 def keep_home(
     folder, # that `save_lm` wrote
@@ -1083,7 +1081,7 @@ def _check_measurable(tokenizer, model):
     return causal
 
 def _check_known(model, tokenizer, home, causal):
-    some = [t[:1000] for t in home[:30 if causal else 10]]
+    some = [t[:1000 if causal else 300] for t in home[:30 if causal else 10]] # a masked model reads a text once for each of its tokens
     score = sum(score_texts(model, tokenizer, some))
     counter = byte_counter(home) if len(home) > 1 and sum(map(len, some)) >= 60*len(some) and score.tokens >= 300 else math.inf
     if score.cross_entropy > math.log(len(tokenizer))+.5 or score.bits_per_byte > 1.5*counter:
@@ -1102,7 +1100,7 @@ def _surprise(a, b, seed):
 
 # %% ../nbs/05b_should_you_fine_tune.ipynb #c364d11f
 ANSWERS = ('use it as it is', 'fine-tune', 'new tokenizer and from scratch', 'too little text to tell')
-RULES = dict(pairs=8, excess=1.05, tokens=2000, own_tokenizer=1.5, counter=.5)
+RULES = dict(pairs=8, excess=1.05, teaches=1., tokens=2000, own_tokenizer=2., counter=.5)
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
@@ -1121,7 +1119,7 @@ def verdict(
     m:dict, # as `measure_texts` gives; nothing else is looked at
     rules:dict=None, # thresholds in place of some of RULES
 )->Verdict:
-    "Should you fine-tune? Five thresholds and one interval decide. Raises `ValueError` for a measurement that is missing or a rule that is unknown. Lesson 5."
+    "Should you fine-tune? Six thresholds and one interval decide. Raises `ValueError` for a measurement that is missing or a rule that is unknown. Lesson 5."
     if unknown := set(rules or ()) - set(RULES): raise ValueError(f'rules has no {sorted(unknown)[0]!r}: there are {sorted(RULES)}')
     if missing := [k for k in ('pairs', 'tokens', 'causal') if k not in m]: raise ValueError(f'm has no {missing[0]!r}: give what measure_texts returns')
     r = {**RULES, **(rules or {})}
@@ -1129,12 +1127,13 @@ def verdict(
         if missing := [k for k in ('excess', 'excess_low', 'excess_high', 'own_bytes_per_token', 'bytes_per_token', 'counter', 'bits_per_byte') if k not in m]: raise ValueError(f'm has no {missing[0]!r}: give what measure_texts returns')
     checks = [dict(check='enough texts for an interval', measured=f"{m['pairs']} pairs", threshold=f"at least {r['pairs']}", met=enough)]
     checks += [dict(check='enough to learn from', measured=f"{m['tokens']:,} tokens", threshold=f"at least {r['tokens']:,}", met=m['tokens'] >= r['tokens'])]
-    if enough: checks += _excess_checks(m, r) + _scratch_checks(m, r)
+    if enough: checks += _excess_checks(m, r) + _counter_checks(m, r)
     met = {c['check']: c['met'] for c in checks}
     if not enough: return Verdict(ANSWERS[3], tuple(checks))
-    if met['as well known as home']: return Verdict(ANSWERS[0], tuple(checks))
-    if not met['less known than home'] or not met['enough to learn from']: return Verdict(ANSWERS[3], tuple(checks))
-    scratch = met['own tokenizer has longer tokens'] and met['a mere counter does better'] is not False
+    teaches = bool(met['a mere counter does better'])
+    if met['as well known as home'] and not teaches: return Verdict(ANSWERS[0], tuple(checks))
+    if not (met['less known than home'] or teaches) or not met['enough to learn from']: return Verdict(ANSWERS[3], tuple(checks))
+    scratch = met['own tokenizer has longer tokens'] and met['the counter does far better'] is not False
     return Verdict(ANSWERS[2 if scratch else 1], tuple(checks))
 
 def _excess_checks(m, r):
@@ -1142,11 +1141,13 @@ def _excess_checks(m, r):
     return [dict(check='as well known as home', measured=got, threshold=f"all of it below {r['excess']:g}", met=m['excess_high'] < r['excess']),
             dict(check='less known than home', measured=got, threshold='all of it above 1', met=m['excess_low'] > 1)]
 
-def _scratch_checks(m, r):
+def _counter_checks(m, r):
     longer, less = m['own_bytes_per_token']/m['bytes_per_token'], m['counter']/m['bits_per_byte']
-    return [dict(check='own tokenizer has longer tokens', measured=f'{longer:.2f} times as long', threshold=f"at least {r['own_tokenizer']:g}", met=longer >= r['own_tokenizer']),
-            dict(check='a mere counter does better', measured=f"{less:.2f} of the model's bits per byte" if m['causal'] else 'a masked model has no bits per byte',
-                 threshold=f"at most {r['counter']:g}", met=less <= r['counter'] if m['causal'] else None)]
+    got = f"{less:.2f} of the model's bits per byte" if m['causal'] else 'a masked model has no bits per byte'
+    counter = {check: dict(check=check, measured=got, threshold=f'at most {r[k]:g}', met=less <= r[k] if m['causal'] else None)
+               for check,k in (('a mere counter does better', 'teaches'), ('the counter does far better', 'counter'))}
+    own = dict(check='own tokenizer has longer tokens', measured=f'{longer:.2f} times as long', threshold=f"at least {r['own_tokenizer']:g}", met=longer >= r['own_tokenizer'])
+    return [counter['a mere counter does better'], own, counter['the counter does far better']]
 
 # %% ../nbs/05b_should_you_fine_tune.ipynb #6e5759e4
 @dataclass(repr=False)
@@ -1248,12 +1249,13 @@ def compare_starts(
     tokenizer, # the model's
     model, # a causal one; it is not changed
     n_steps:int=100, # updates of each of the three trainings
-    lr:float=2e-3, # of fine-tuning
+    lr:float=1e-3, # of fine-tuning
     lr_scratch:float=3e-3, # from random weights
     vocab_size:int=None, # of the tokenizer made from train; None: `own_vocab_size(train)`, the model's at most
     chunk_size:int=64, # tokens in an example
     bs:int=8, # examples in a batch
     tie:float=.02, # a start whose bits are so close to the fewest is as good
+    same_tokenizer:bool=True, # try random weights with the model's tokenizer too: to compare with, never the answer
     seed:int=42, # of weights and order
 ): # DataFrame: start -> bits_per_byte, low, high, bytes_per_token; .attrs: best, one of ANSWERS or 'tie', and tied, the answers that are as good
     "The truth that a verdict guesses at: the model untouched, fine-tuned, from scratch, and from scratch with a tokenizer of its own, on the same text. Lesson 5."
@@ -1264,13 +1266,14 @@ def compare_starts(
     if len(train) < 10: raise ValueError(f'train has {len(train)} texts, and at least 10 are needed: every tenth only chooses when to stop')
     own = train_byte_bpe(train, vocab_size or own_vocab_size(train, most=max(300, len(tokenizer))))
     own.model_max_length = tokenizer.model_max_length
-    starts = {'untouched': (model, tokenizer), 'fine-tuned': (copy.deepcopy(model), tokenizer), 'from scratch': (_fresh(model, tokenizer, seed), tokenizer),
-              'from scratch, own tokenizer': (_fresh(model, own, seed), own)}
+    starts = {'untouched': (model, tokenizer), 'fine-tuned': (copy.deepcopy(model), tokenizer)}
+    if same_tokenizer: starts['from scratch'] = _fresh(model, tokenizer, seed), tokenizer
+    starts['from scratch, own tokenizer'] = _fresh(model, own, seed), own
     for name,(m,t) in starts.items():
         if name == 'untouched': continue
         with _quiet_map(): chunks = [chunk_dataset(tokenize_dataset(part, t), chunk_size) for part in ([x for i,x in enumerate(train) if i%10], _stop_texts(train))]
         train_loop(m, *lm_loaders(chunks, t, bs=bs, seed=seed), n_steps=n_steps, eval_every=max(1, n_steps//3), lr=lr if name == 'fine-tuned' else lr_scratch, keep_best=True, progress=False)
-    scores = {name: score_texts(m, t, valid) for name,(m,t) in starts.items()}
+    scores = {name: score_texts(m, t, valid, max_length=None if name == 'untouched' else chunk_size) for name,(m,t) in starts.items()}
     rows = {name: dict(zip(('bits_per_byte', 'low', 'high', 'bytes_per_token'), (sum(s).bits_per_byte, *bootstrap_interval(s, 'bits_per_byte', seed=seed), sum(s).bytes/sum(s).tokens))) for name,s in scores.items()}
     frame = pd.DataFrame(rows).T.rename_axis('start')
     tied = _as_good(dict(zip(ANSWERS, (s for name,s in scores.items() if name != 'from scratch'))), valid, tie)
