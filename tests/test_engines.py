@@ -303,6 +303,22 @@ def test_losses_and_half_precision():
     assert list(out['model']) == pytest.approx(list(out['fastai']), rel=1e-4)
     assert out['half'][1] == pytest.approx(out['model'][1], rel=2e-2) and out['half'][1] != out['model'][1]
 
+@pytest.mark.parametrize('objective', ['causal', 'masked'])
+def test_the_shipped_models_in_fastai(objective):
+    tok, lm = ft.load_lm('tiny', objective)
+    groups = ft.layer_groups(lm)
+    assert list(groups) == ['embeddings', 'block 0', 'block 1', 'block 2', 'block 3', 'head']
+    assert sum(p.numel() for g in groups.values() for p in g) == sum(p.numel() for p in lm.parameters())
+    data = lm_datasets(texts[:40], texts[40:], tok, 32)
+    learn = ft.lm_learner(ft.lm_dataloaders(data, tok, bs=8, device='cpu'), lm)
+    score = lambda: evaluate_lm(lm, ft.lm_loaders(data, tok, bs=8)[1]).cross_entropy
+    knew, before = score(), {k: [p.detach().clone() for p in g] for k,g in groups.items()}
+    assert knew < math.log(len(tok)), 'a model that has read knows something'
+    learn.freeze_to(-2)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-3)
+    assert [k for k,g in groups.items() if any(not torch.equal(a, b) for a,b in zip(g, before[k]))] == ['block 3', 'head']
+    assert learn.recorder.values[-1][1] == pytest.approx(score(), rel=1e-4) and score() < knew
+
 
 # The check of one batch
 
