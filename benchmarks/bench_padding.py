@@ -9,22 +9,16 @@ machine disturbs less: `speed` is the ratio of the latter, `speed_wall` of the f
 changes no review's loss: the same weights, each review once in each way. Both go to benchmarks/results/padding.json, with
 machine, versions and date; a run with --imdb and one without are kept beside each other.
 """
-import argparse, datetime, json, os, platform, random, statistics, time
-from importlib.metadata import version
+import argparse, json, os, random, statistics, sys, time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from record import keep, machine
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
 RESULTS = Path(__file__).parent/'results'/'padding.json'
 LONGEST, BATCH = 512, 16
-
-def machine():
-    import torch
-    cpu = platform.processor()
-    if Path('/proc/cpuinfo').exists():
-        cpu = next((line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')), cpu)
-    return {'cpu': cpu, 'cores': os.cpu_count(), 'threads': torch.get_num_threads(), 'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(),
-            **{p: version(p) for p in ('torch', 'transformers', 'numpy')}, 'date': datetime.date.today().isoformat()}
 
 def drawn(n, seed, vocab_size=2000):
     "Made-up ids in lengths as published for IMDb in wordpieces: median 226, 13.9 % above 512 (a log-normal with these has 43 % above 256; published: 42.4 %)."
@@ -103,11 +97,7 @@ def main():
     for row in table: print(f"{row['way']:<14}{row['updates']:>5} updates{100*row['waste']:>7.1f} % pads{row['seconds']:>8.2f} s{row['cpu_seconds']:>8.2f} CPU s{row['speed']:>7.2f}x   loss differs by {row['largest_loss_difference']:.1e} at most, gradient by {row['gradient_difference']:.1e}")
     out = json.loads(args.out.read_text()) if args.out.exists() else {}
     out['imdb' if args.imdb else 'drawn'] = {'reviews': len(rows), 'median_length': float(np.median(lengths)), 'mean_length': round(float(np.mean(lengths)), 1), 'at_512': round(float(np.mean(np.array(lengths) == LONGEST)), 3),
-                                             'batch': BATCH, 'rounds': args.rounds, 'ways': table, 'machine': machine()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_suffix('.part')
-    part.write_text(json.dumps(out, indent=1) + '\n')
-    part.replace(args.out)
-    print(f'kept in {args.out}')
+                                             'batch': BATCH, 'rounds': args.rounds, 'ways': table, 'machine': machine('torch', 'transformers', 'numpy')}
+    keep(out, args.out)
 
 if __name__ == '__main__': main()

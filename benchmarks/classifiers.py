@@ -4,6 +4,7 @@
     python benchmarks/classifiers.py --longer          # three of these recipes, three times as long; about two minutes
     python benchmarks/classifiers.py --body            # a masked language model's body against random weights; about four minutes
     python benchmarks/classifiers.py --body-longer     # the same in runs two and a half times as long; about five minutes
+    python benchmarks/classifiers.py --transfer        # tiny-bert against the same network from random weights, 400 made-up reviews; about five minutes
     python benchmarks/classifiers.py --long PATH       # head, tail, both, windows on real reviews (what load_imdb takes, with movies); about three minutes
 
 Rates are chosen on valid, over the seeds of the same comparison; test is scored once for each run. Everything is kept in
@@ -16,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
 sys.path.insert(0, str(Path(__file__).parent))
-from bench_padding import machine
+from record import keep, machine
 RESULTS = Path(__file__).parent/'results'/'classifiers.json'
 
 def made_up(n_train):
@@ -105,6 +106,50 @@ def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
 
 def body_longer(args): return body(args, epochs=15, rates=(2e-3, 4e-3, 8e-3), only=('random body', 'masked body')) # the same, two and a half times as long
 
+def swapped(ds, other=False):
+    "Made-up reviews with half of their opinion words replaced by the rest, or the other way round: each stays praise or blame."
+    import re
+    from datasets import Dataset
+    from course_lm.data import _bad, _feel, _good
+    lists = [_good, _bad, *([pair[i] for pair in pairs] for pairs in _feel.values() for i in (0, 1))]
+    words = {(new if other else old): (old if other else new) for ws in lists for old,new in zip(ws[len(ws)//2:], ws)}
+    word = lambda m: words[m[0].lower()].capitalize() if m[0][0].isupper() else words[m[0].lower()]
+    put = lambda text: re.sub(r'\b([Aa])n? (?=([a-z]))', lambda m: m[1] + ('n ' if m[2] in 'aeiou' else ' '), re.sub(rf"\b({'|'.join(words)})\b", word, text, flags=re.I))
+    return Dataset.from_dict({'text': [put(t) for t in ds['text']], 'label': list(ds['label'])})
+
+def transfer(args, n_train=400, epochs=6, rates=(2.5e-4, 5e-4, 1e-3), n_test=1000):
+    "A body that has read real reviews against the same network from random weights, each at the rate that is best for it on valid; tested on words that were labelled, and on others."
+    import numpy as np
+    from imdb import random_twin
+    from course_lm.classification import encode_reviews, load_classifier, mcnemar, nbsvm_baseline, predict_proba, train_classifier
+    from course_lm.data import reviews
+    arms, start = {'random weights': random_twin, 'tiny-bert': lambda seed: load_classifier('tiny', seed=seed)}, time.process_time()
+    plain = {k: reviews(n, seed=s, length='short') for k,n,s in (('train', n_train, 1), ('valid', 400, 2), ('test', n_test, 3))}
+    data, strange = {k: swapped(v) for k,v in plain.items()}, swapped(plain['test'], other=True)
+    tokenizer = load_classifier('tiny')[0]
+    enc, odd, y = {k: encode_reviews(v, tokenizer, 128) for k,v in data.items()}, encode_reviews(strange, tokenizer, 128), np.array(strange['label'])
+    few = {**enc, 'test': enc['test'].select(range(50))} # while a rate is chosen, test is not asked
+    def train(name, lr, seed, data=enc):
+        tokenizer, model = arms[name](seed)
+        return model, train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=lr, epochs=epochs, batch_size=16, warmup_steps=.1, seed=seed, progress=False)
+    lr, tuning, rows, pairs = {}, [], [], []
+    for name in arms:
+        tuning += [{'recipe': name, 'lr': rate, 'seed': 100, 'valid': round(train(name, rate, 100, few)[1].valid_accuracy, 4)} for rate in rates]
+        lr[name] = max((r for r in tuning if r['recipe'] == name), key=lambda r: r['valid'])['lr']
+        print(name, [(r['lr'], r['valid']) for r in tuning if r['recipe'] == name], round(time.process_time()-start), 'CPU s', flush=True)
+    for seed in range(args.transfer_seeds):
+        runs = {}
+        for name in arms:
+            model, runs[name] = train(name, lr[name], seed)
+            odd_accuracy = float(((predict_proba(model, tokenizer, odd) > .5) == y).mean())
+            rows.append(row(runs[name], name, lr[name], seed, strange=round(odd_accuracy, 4)))
+        m = mcnemar(runs['tiny-bert'], runs['random weights'])
+        pairs.append({'seed': seed, 'only_tiny_bert': m.only_a, 'only_random': m.only_b, 'p': m.p})
+        print(rows[-2:], round(time.process_time()-start), 'CPU s', flush=True)
+    nb = {'test': nbsvm_baseline(data).accuracy, 'strange': nbsvm_baseline({**data, 'test': strange}).accuracy}
+    return {'labelled_reviews': n_train, 'test_reviews': n_test, 'epochs': epochs, 'tuning': tuning, 'lr': lr, 'runs': rows, 'mcnemar': pairs, 'nbsvm': {k: round(v, 4) for k,v in nb.items()},
+            'cpu_seconds': round(time.process_time()-start)}
+
 def by_movie(path, sizes):
     "So many reviews for each split, no movie in two of them."
     from datasets import concatenate_datasets
@@ -147,20 +192,18 @@ def main():
     parser.add_argument('--longer', action='store_true')
     parser.add_argument('--body', action='store_true')
     parser.add_argument('--body-longer', action='store_true')
+    parser.add_argument('--transfer', action='store_true')
     parser.add_argument('--long', help='aclImdb folder, movie_data.csv, parquet file or folder; movies must be known')
     parser.add_argument('--seeds', type=int, default=5)
+    parser.add_argument('--transfer-seeds', type=int, default=5)
     parser.add_argument('--long-seeds', type=int, default=1)
     parser.add_argument('--out', type=Path, default=RESULTS)
     args = parser.parse_args()
-    if not (args.recipes or args.longer or args.body or args.body_longer or args.long): parser.error('give --recipes, --longer, --body, --body-longer or --long PATH')
-    for part,f in (('recipes', recipes), ('longer', longer), ('body', body), ('body_longer', body_longer), ('long', long)):
+    if not (args.recipes or args.longer or args.body or args.body_longer or args.transfer or args.long): parser.error('give --recipes, --longer, --body, --body-longer, --transfer or --long PATH')
+    for part,f in (('recipes', recipes), ('longer', longer), ('body', body), ('body_longer', body_longer), ('transfer', transfer), ('long', long)):
         if not getattr(args, part): continue
-        result = {**f(args), 'machine': machine()}
+        result = {**f(args), 'machine': machine('torch', 'transformers', 'numpy')}
         out = json.loads(args.out.read_text()) if args.out.exists() else {}
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        new = args.out.with_suffix('.part')
-        new.write_text(json.dumps({**out, part: result}, indent=1) + '\n')
-        new.replace(args.out)
-        print(f'{part} kept in {args.out}')
+        keep({**out, part: result}, args.out)
 
 if __name__ == '__main__': main()

@@ -3,29 +3,26 @@
     python benchmarks/imdb.py --imdb PATH                                # baselines, LSTM, an encoder from random weights; split by movie
     python benchmarks/imdb.py --imdb PATH --only encoder --pretrain 20 --unlabelled PATH2 --keep FOLDER
     python benchmarks/imdb.py --imdb PATH --only encoder --encoder FOLDER_OR_HUB_NAME --recipe trainer --epochs 3 --lr 5e-5
+    python benchmarks/imdb.py --imdb PATH --only encoder --encoder tiny --train 500         # the course's own tiny-bert: a point of its learning curve
+    python benchmarks/imdb.py --imdb PATH --only encoder --encoder tiny-scratch --train 500 # the same network, random weights
+    python benchmarks/imdb.py --imdb PATH --only baselines --baselines nbsvm --train 500    # and what counting gets from as many
     python benchmarks/imdb.py --imdb movie_data.csv.gz --split lecture   # 70/10/20 % by position, as the lecture cuts
 
 PATH is whatever load_imdb takes: an aclImdb folder, movie_data.csv[.gz], parquet. Every run becomes a row of
 benchmarks/results/imdb.json, in place of an earlier row of the same name, split, seed and number of training reviews.
 An epoch is chosen on valid, never on test; test is answered once, after the last epoch.
 """
-import argparse, datetime, json, math, os, platform, time
-from dataclasses import replace
-from importlib.metadata import version
+import argparse, json, math, os, sys, time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from record import machine
 
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
 RESULTS = Path(__file__).parent/'results'/'imdb.json'
 SHARES = {'official': (.7, .1, .2), 'movie': (.8, .1, .1), 'lecture': (.7, .1, .2)} # train, valid, test; official leaves its test half whole
 
-def machine(device):
-    import torch
-    cpu = platform.processor()
-    if Path('/proc/cpuinfo').exists():
-        cpu = next((line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')), cpu)
-    gpu = {'gpu': torch.cuda.get_device_name()} if device=='cuda' else {}
-    return {'cpu': cpu, 'cores': os.cpu_count(), 'threads': torch.get_num_threads(), **gpu, 'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(),
-            **{p: version(p) for p in ('torch', 'transformers', 'datasets', 'scikit-learn', 'numpy')}}
+PACKAGES = ('torch', 'transformers', 'datasets', 'scikit-learn', 'numpy')
 
 class Results:
     "The JSON file: read, one part changed, written whole or not at all."
@@ -41,13 +38,13 @@ class Results:
 
 def row_of(run, data, args, cpu_seconds, valid_accuracy, **settings):
     low, high = run.interval
-    h = run.history
+    h, where = run.history, machine(*PACKAGES)
     epoch_seconds = h[-1]['seconds']/len(h) if h else None
     return {'name': run.name, 'split': args.split, 'seed': args.seed, **{f'{k}_reviews': len(data[k]) for k in ('train', 'valid', 'test')},
             'valid_accuracy': valid_accuracy, 'test_accuracy': run.accuracy, 'interval': [low, high], 'correct': run.correct, 'n_params': run.n_params,
             'seconds': run.seconds, 'epoch_seconds': epoch_seconds, 'cpu_seconds': cpu_seconds, 'chosen_on': run.chosen_on,
             'curve': [{'epoch': e['epoch'], 'minutes': e['seconds']/60, 'cpu_minutes': e['cpu seconds']/60, 'valid_accuracy': e['valid accuracy'], 'train_loss': e['train loss']} for e in h],
-            'settings': {**run.settings, **settings}, 'machine': machine(args.device), 'date': datetime.date.today().isoformat()}
+            'settings': {**run.settings, **settings}, 'machine': where, 'date': where['date']}
 
 def rounded(x):
     if isinstance(x, float): return round(x, 5)
@@ -76,9 +73,9 @@ def load(args):
 def leaks(args, data):
     from course_lm.classification import leak_report
     start, cpu = time.perf_counter(), time.process_time()
-    table = leak_report(data)
+    table, where = leak_report(data), machine(*PACKAGES)
     new = {'split': args.split, 'seed': args.seed, **{f'{k}_reviews': len(data[k]) for k in data}, 'rows': table.to_dict('records'),
-           'seconds': time.perf_counter()-start, 'cpu_seconds': time.process_time()-cpu, 'machine': machine(args.device), 'date': datetime.date.today().isoformat()}
+           'seconds': time.perf_counter()-start, 'cpu_seconds': time.process_time()-cpu, 'machine': where, 'date': where['date']}
     Results(args.out).change('leaks', rounded(new), ('split', 'seed', 'train_reviews'))
     print(table.to_string(index=False), f"\n{new['cpu_seconds']:.1f} CPU s", flush=True)
 
@@ -142,12 +139,33 @@ def unlabelled(args, data):
     held = set(data['valid']['movie']) | set(data['test']['movie'])
     return texts + [t for t,m in zip(more['text'], more['movie']) if m not in held]
 
+def random_twin(seed):
+    "tiny-bert's tokenizer and shape, and random weights."
+    import torch
+    from transformers import AutoModel
+    from course_lm.classification import load_classifier
+    tokenizer, known = load_classifier('tiny')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = AutoModel.from_config(known.config)
+    return load_classifier((tokenizer, body), seed=seed)
+
+def in_bfloat16(model):
+    "The model, computing in bfloat16 wherever that is safe (torch.autocast), in training and in evaluation; its weights stay float32."
+    import torch
+    forward = model.forward
+    def cast(*args, **kwargs):
+        with torch.autocast(model.device.type, torch.bfloat16): return forward(*args, **kwargs)
+    model.forward = cast
+    return model
+
 def epochs_that_fit(args, model, tokenizer, enc, batch_size):
     "How many epochs fit into --minutes, by the CPU seconds of twenty batches, at most --epochs."
     if not args.minutes: return args.epochs or 3
     import copy, torch
     from course_lm.classification import LengthBucketedSampler, ReviewCollator
     probe, collate = copy.deepcopy(model).train(), ReviewCollator(tokenizer)
+    if args.bf16: probe = in_bfloat16(probe)
     batches = list(LengthBucketedSampler(enc['length'], batch_size))
     start = time.process_time()
     for idx in batches[:20]: probe(**collate([enc[i] for i in idx])).loss.backward()
@@ -171,6 +189,9 @@ def encoder(args, data):
                 save_lm(body, tokenizer, args.keep)
                 (Path(args.keep)/'pretraining.json').write_text(json.dumps(rounded(spent), indent=1))
         tokenizer, model = load_classifier((tokenizer, body), seed=args.seed)
+    elif args.encoder in ('tiny', 'tiny-scratch'):
+        tokenizer, model = load_classifier('tiny', seed=args.seed) if args.encoder=='tiny' else random_twin(args.seed)
+        name = 'tiny-bert, pretrained' if args.encoder=='tiny' else 'tiny-bert, random weights'
     else:
         tokenizer, model = load_classifier(args.encoder, seed=args.seed)
         name, told = f'encoder {Path(args.encoder).name}', Path(args.encoder)/'pretraining.json'
@@ -184,12 +205,13 @@ def encoder(args, data):
     else: enc = {k: encode_reviews(v, tokenizer, max_length, args.cut_off) for k,v in data.items()}
     batch_size = args.batch_size or 32
     epochs = epochs_that_fit(args, model, tokenizer, enc['train'].select_columns(['input_ids', 'label', 'length']), batch_size)
+    if args.bf16: model = in_bfloat16(model)
     cpu = time.process_time()
     run = train_classifier(model, tokenizer, enc, recipe=args.recipe, epochs=epochs, lr=args.lr or 1e-3, batch_size=batch_size, warmup_steps=.1, keep='best', seed=args.seed,
                            device=args.device, name=args.name or name, progress=False)
     cpu = time.process_time()-cpu
     keep(args, row_of(run, data, args, cpu, max(h['valid accuracy'] for h in run.history), encoder=Path(args.encoder).name, max_length=max_length, cut_off=args.cut_off,
-                      n_layer=getattr(model.config, 'num_hidden_layers', None), n_embd=getattr(model.config, 'hidden_size', None), vocab=len(tokenizer), dropout=args.dropout, **spent))
+                      n_layer=getattr(model.config, 'num_hidden_layers', None), n_embd=getattr(model.config, 'hidden_size', None), vocab=len(tokenizer), dropout=args.dropout, bf16=args.bf16, **spent))
 
 def table(args):
     "All runs of the file, as lesson 6 shows them."
@@ -207,7 +229,8 @@ def main():
     add('--only', default='leaks,baselines,lstm,encoder', help='some of leaks,baselines,lstm,encoder')
     add('--baselines', default='majority,words,counts,tfidf,tfidf2,nbsvm', help='some of them')
     add('--split', choices=SHARES, default='movie')
-    add('--encoder', default='scratch', help='a folder, a name on the hub, or scratch: random weights')
+    add('--encoder', default='scratch', help="tiny: the course's own tiny-bert; tiny-scratch: the same network from random weights; a folder, a name on the hub; or scratch: a smaller one from random weights")
+    add('--bf16', action='store_true', help='an encoder computes in bfloat16 (torch.autocast)')
     add('--recipe', default='adamw-linear', help='a recipe of train_classifier: adam, adamw-linear, trainer, fastai')
     add('--unlabelled', help='parquet file with text and movie: more to fill masks in')
     add('--pretrain', type=float, default=0., help='minutes (of CPU time, or of a GPU) in which the body fills masks before it classifies')

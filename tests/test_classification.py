@@ -13,7 +13,7 @@ from course_lm.classification import (LSTMClassifier, LengthBucketedSampler, Rev
                                       lstm_baseline, majority_baseline, make_optimizer, mcnemar, most_confident_mistakes, nbsvm_baseline, near_duplicates, predict_proba, results_table,
                                       seeds_table, tfidf_baseline, train_classifier, wilson_interval, word_tokenizer)
 from course_lm.data import reviews, train_byte_bpe
-from course_lm.finetuning import new_lm, save_lm
+from course_lm.finetuning import load_lm, new_lm, save_lm
 
 root = Path(__file__).resolve().parent.parent
 
@@ -88,6 +88,27 @@ def test_logging_level_is_left_alone(distilbert):
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     load_classifier(distilbert[0])
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+def test_tiny_is_the_courses_own_bert():
+    tokenizer, model = load_classifier('tiny')
+    theirs, ours = load_lm('tiny', 'masked')[1].state_dict(), model.state_dict()
+    assert model.new_weights == ['classifier.bias', 'classifier.weight'] and set(ours) - set(model.new_weights) <= set(theirs)
+    assert all(torch.equal(v, theirs[k]) for k,v in ours.items() if k not in model.new_weights) and ours['classifier.weight'].dtype == torch.float32
+    assert len(tokenizer) == model.config.vocab_size and tokenizer.pad_token_id == model.config.pad_token_id and model.config.id2label == {0: 'negative', 1: 'positive'}
+    other = load_classifier('tiny', seed=1)[1].state_dict()
+    assert [k for k in ours if not torch.equal(ours[k], other[k])] == ['classifier.weight'] # the bias starts at zero
+    with pytest.raises(ValueError, match='max_length=257 is more than the 256'): predict_proba(model, tokenizer, ['good'], max_length=257)
+
+def test_tiny_tells_praise_from_blame_by_reading_alone():
+    "Twenty adjectives are told, twenty guessed: without a label in its reading, it has put them on two sides."
+    from sklearn.linear_model import LogisticRegression
+    from course_lm.data import _bad, _good
+    tokenizer, model = load_classifier('tiny')
+    with torch.no_grad(): x = torch.stack([model.base_model(**tokenizer(f'The film was {w}.', return_tensors='pt', return_token_type_ids=False)).last_hidden_state[0].mean(0) for w in _good+_bad]).numpy()
+    x, y = (x - x.mean(0))/x.std(0), np.repeat([1, 0], 20)
+    told = np.r_[0:20:2, 20:40:2]
+    guess = LogisticRegression(C=.01).fit(x[told], y[told])
+    assert guess.score(np.delete(x, told, 0), np.delete(y, told)) >= .7
 
 def test_head_depends_on_seed_alone(tokenizer):
     lm = new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16)
@@ -633,6 +654,19 @@ def test_benchmark_keeps_its_runs(tmp_path, monkeypatch, capsys):
     movies = [r for r in got['leaks'][0]['rows'] if r['with'] == 'the movie']
     assert len(movies) == 3 and not any(r['number'] for r in movies)
     assert 'NB-SVM' in capsys.readouterr().out
+
+def test_benchmark_takes_tiny_bert_and_its_random_twin(tmp_path, monkeypatch, capsys):
+    films(300).to_parquet(tmp_path/'train.parquet')
+    for encoder in ('tiny', 'tiny-scratch'):
+        for bf16 in ((), ('--bf16',)):
+            benchmark(monkeypatch, '--imdb', tmp_path/'train.parquet', '--out', tmp_path/f'{len(bf16)}.json', '--only', 'encoder', '--encoder', encoder, '--epochs', 1, '--max-length', 32, '--train', 32, '--valid', 20, '--test', 20, *bf16)
+    full, half = ({r['name']: r for r in json.loads((tmp_path/f'{k}.json').read_text())['runs']} for k in (0, 1))
+    assert set(full) == set(half) == {'tiny-bert, pretrained', 'tiny-bert, random weights'}
+    for name in full:
+        assert full[name]['n_params'] == half[name]['n_params'] and (full[name]['settings']['bf16'], half[name]['settings']['bf16']) == (False, True)
+        a, b = full[name]['curve'][0]['train_loss'], half[name]['curve'][0]['train_loss']
+        assert a != b and a == pytest.approx(b, abs=.05) # other numbers, the same run
+    assert len({r['curve'][0]['train_loss'] for r in full.values()}) == 2
 
 def test_benchmark_takes_the_lectures_csv(tmp_path, monkeypatch, capsys):
     ds = films(300).to_pandas()
