@@ -4,7 +4,7 @@
     python benchmarks/classifiers.py --longer          # three of these recipes, three times as long; about two minutes
     python benchmarks/classifiers.py --body            # a masked language model's body against random weights; about four minutes
     python benchmarks/classifiers.py --body-longer     # the same in runs two and a half times as long; about five minutes
-    python benchmarks/classifiers.py --transfer        # tiny-bert against the same network from random weights, 400 made-up reviews; about five minutes
+    python benchmarks/classifiers.py --transfer        # tiny-bert against the same network from random weights, 400 made-up reviews; about three minutes
     python benchmarks/classifiers.py --long PATH       # head, tail, both, windows on real reviews (what load_imdb takes, with movies); about three minutes
 
 Rates are chosen on valid, over the seeds of the same comparison; test is scored once for each run. Everything is kept in
@@ -117,20 +117,21 @@ def swapped(ds, other=False):
     put = lambda text: re.sub(r'\b([Aa])n? (?=([a-z]))', lambda m: m[1] + ('n ' if m[2] in 'aeiou' else ' '), re.sub(rf"\b({'|'.join(words)})\b", word, text, flags=re.I))
     return Dataset.from_dict({'text': [put(t) for t in ds['text']], 'label': list(ds['label'])})
 
-def transfer(args, n_train=400, epochs=6, rates=(2.5e-4, 5e-4, 1e-3), n_test=1000):
+def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
     "A body that has read real reviews against the same network from random weights, each at the rate that is best for it on valid; tested on words that were labelled, and on others."
     import numpy as np
-    from imdb import random_twin
+    from imdb import in_bfloat16, random_twin
     from course_lm.classification import encode_reviews, load_classifier, mcnemar, nbsvm_baseline, predict_proba, train_classifier
     from course_lm.data import reviews
     arms, start = {'random weights': random_twin, 'tiny-bert': lambda seed: load_classifier('tiny', seed=seed)}, time.process_time()
-    plain = {k: reviews(n, seed=s, length='short') for k,n,s in (('train', n_train, 1), ('valid', 400, 2), ('test', n_test, 3))}
+    plain = {k: reviews(n, seed=s, length='short') for k,n,s in (('train', n_train, 1), ('valid', 200, 2), ('test', n_test, 3))}
     data, strange = {k: swapped(v) for k,v in plain.items()}, swapped(plain['test'], other=True)
     tokenizer = load_classifier('tiny')[0]
     enc, odd, y = {k: encode_reviews(v, tokenizer, 128) for k,v in data.items()}, encode_reviews(strange, tokenizer, 128), np.array(strange['label'])
     few = {**enc, 'test': enc['test'].select(range(50))} # while a rate is chosen, test is not asked
     def train(name, lr, seed, data=enc):
         tokenizer, model = arms[name](seed)
+        model = in_bfloat16(model)
         return model, train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=lr, epochs=epochs, batch_size=16, warmup_steps=.1, seed=seed, progress=False)
     lr, tuning, rows, pairs = {}, [], [], []
     for name in arms:
@@ -147,7 +148,7 @@ def transfer(args, n_train=400, epochs=6, rates=(2.5e-4, 5e-4, 1e-3), n_test=100
         pairs.append({'seed': seed, 'only_tiny_bert': m.only_a, 'only_random': m.only_b, 'p': m.p})
         print(rows[-2:], round(time.process_time()-start), 'CPU s', flush=True)
     nb = {'test': nbsvm_baseline(data).accuracy, 'strange': nbsvm_baseline({**data, 'test': strange}).accuracy}
-    return {'labelled_reviews': n_train, 'test_reviews': n_test, 'epochs': epochs, 'tuning': tuning, 'lr': lr, 'runs': rows, 'mcnemar': pairs, 'nbsvm': {k: round(v, 4) for k,v in nb.items()},
+    return {'labelled_reviews': n_train, 'test_reviews': n_test, 'epochs': epochs, 'bf16': True, 'tuning': tuning, 'lr': lr, 'runs': rows, 'mcnemar': pairs, 'nbsvm': {k: round(v, 4) for k,v in nb.items()},
             'cpu_seconds': round(time.process_time()-start)}
 
 def by_movie(path, sizes):
@@ -195,7 +196,7 @@ def main():
     parser.add_argument('--transfer', action='store_true')
     parser.add_argument('--long', help='aclImdb folder, movie_data.csv, parquet file or folder; movies must be known')
     parser.add_argument('--seeds', type=int, default=5)
-    parser.add_argument('--transfer-seeds', type=int, default=5)
+    parser.add_argument('--transfer-seeds', type=int, default=3)
     parser.add_argument('--long-seeds', type=int, default=1)
     parser.add_argument('--out', type=Path, default=RESULTS)
     args = parser.parse_args()
