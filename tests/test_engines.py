@@ -43,6 +43,12 @@ settings = {
     'clipped, and stopped within an epoch': dict(n_steps=19, lr=1e-2, max_grad_norm=.1, schedule='cosine', betas=(.9, .999), weight_decay=.1),
     'evaluated, best kept': dict(n_steps=12, lr=3e-2, accumulate=2, eval_every=3, keep_best=True, schedule='constant', warmup=0)}
 
+def felt(model):
+    "Every parameter that the loss feels. The keys' bias is none: it adds one number to all scores of a query, softmax takes it out again, and Adam blows the rounding error of its zero gradient up to full steps."
+    for name,p in model.named_parameters():
+        if name.endswith('c_attn.bias'): q, _, v = p.chunk(3); yield from (q, v)
+        else: yield p
+
 @pytest.mark.parametrize('what', settings)
 @pytest.mark.parametrize('masked', [False, True], ids=['causal', 'masked'])
 def test_one_trajectory(masked, what):
@@ -58,7 +64,7 @@ def test_one_trajectory(masked, what):
         np.testing.assert_allclose([x['grad_norm'] for x in history.steps], [x['grad_norm'] for x in ours.steps], rtol=1e-3)
         assert [e['step'] for e in history.evals] == [e['step'] for e in ours.evals]
         np.testing.assert_allclose([e['valid_loss'] for e in history.evals], [e['valid_loss'] for e in ours.evals], rtol=1e-5)
-        for a,b in zip(model.parameters(), plain.parameters()): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+        for a,b in zip(felt(model), felt(plain)): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     if 'clipped' in what: assert max(x['grad_norm'] for x in ours.steps) > .1
 
 @pytest.mark.parametrize('masked', [False, True], ids=['causal', 'masked'])
