@@ -276,7 +276,7 @@ def orthogonal(
     x = x / (x.norm() + 1e-7)
     for _ in range(rounds):
         a = x @ x.T
-        x = 3.4445*x + (2.0315*a@a - 4.7750*a) @ x
+        x = torch.addmm(x, torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
     return x.T if g.shape[0] > g.shape[1] else x
 
 # %% ../nbs/07b_a_training_run.ipynb #0d09bd39
@@ -439,6 +439,7 @@ def _check_run(chunks, valid, model, tokenizer, n_steps, minutes, bs, accumulate
         if getattr(c, 'ndim', None) != 2 or c.dtype.kind not in 'iu': raise TypeError(f'{name} must be an (n, chunk_size) array of token ids, as chunk_ids gives')
         if not len(c): raise ValueError(f'{name} is empty')
     rows_at(0, len(chunks), bs)
+    if bs < (n := _processes()[1]): raise ValueError(f'bs={bs} is less than the {n} processes: each needs a chunk of every batch')
     if len(tokenizer) > (rows := model.get_input_embeddings().weight.shape[0]):
         raise ValueError(f'the tokenizer has {len(tokenizer)} tokens, and the model embeddings for {rows}: make the config with this tokenizer')
 
@@ -465,6 +466,26 @@ def _only_masked(model):
     finally:
         if was is not None: model.sparse_prediction = was
 
+def _processes():
+    "(rank, number) of the processes that share the work: (0, 1) where torch.distributed was not started."
+    d = torch.distributed
+    return (d.get_rank(), d.get_world_size()) if d.is_available() and d.is_initialized() else (0, 1)
+
+def _add_up(model, nats):
+    "Put the sum over all processes of each gradient in its place; the sum of nats."
+    params = [p for p in model.parameters() if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+    flat = torch.cat([*(g.flatten() for g in grads), grads[0].new_tensor([nats])])
+    torch.distributed.all_reduce(flat)
+    for p,g in zip(params, flat[:-1].split([p.numel() for p in params])): p.grad = g.view_as(p)
+    return flat[-1].item()
+
+def _of_first(x, device):
+    "The first process's number, for all: what depends on the clock must come out the same everywhere."
+    if _processes()[1] == 1: return x
+    torch.distributed.broadcast(t := torch.tensor([x], dtype=torch.float64, device=device), 0)
+    return t.item()
+
 class _Trainer:
     "One update at a time, and what it needs."
     def __init__(self, model, opt, history, chunks, tokenizer, strategy, forward, device, sizes):
@@ -481,23 +502,24 @@ class _Trainer:
 
     def _update(self, lr):
         start, step = time.perf_counter(), len(self.history.steps)
-        batches = self.batches(step)
+        batches, (rank, n_processes) = self.batches(step), _processes()
         targets = [b['labels'][:, 1:] if self.causal else b['labels'] for b in batches]
-        counts = [int((t != IGNORE_INDEX).sum()) for t in targets]
-        total, nats = sum(counts), 0.
+        total, nats = sum(int((t != IGNORE_INDEX).sum()) for t in targets), 0.
         if not total: raise ValueError('every label of this update is -100: no token is scored, so there is no loss')
         n_bytes = 0 if self.sizes is None else sum(int(self.sizes[t[t != IGNORE_INDEX]].sum()) for t in targets)
-        torch.manual_seed(self.s['seed']*1_000_003 + step)
+        torch.manual_seed(self.s['seed']*1_000_003 + step + rank*2**40)
         for g in self.opt.param_groups: g['lr'] = lr
-        for b,n in zip(batches, counts):
+        for b,t in zip(batches, targets):
+            b, n = {k: v[rank::n_processes].contiguous() for k,v in b.items()}, int((t[rank::n_processes] != IGNORE_INDEX).sum()) # this process's share
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.s['bf16']): loss = self.forward(**{k: v.to(self.device) for k,v in b.items()}).loss
             if n: (loss * (n/total)).backward()
             if n: nats += loss.item() * n
+        if n_processes > 1: nats = _add_up(self.model, nats)
         if not math.isfinite(nats): raise FloatingPointError(f'the loss of update {step+1} is {nats}: the learning rate {lr:.1e} is too high')
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.s['max_grad_norm']).item()
-        self.opt.step()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.s['bf16']): self.opt.step()
         self.opt.zero_grad()
-        self.history.seconds += time.perf_counter() - start
+        self.history.seconds = _of_first(self.history.seconds + time.perf_counter() - start, self.device)
         self.history.steps.append(dict(step=step+1, lr=lr, nats=nats, tokens=total, bytes=n_bytes, grad_norm=norm))
 
     def evaluate(self, valid):
@@ -567,8 +589,10 @@ def pretrain(
     device=None, # None: where the model is
     progress:bool=True, # show a bar
 )->PretrainHistory: # the model is trained in place
-    "Train a language model from scratch; killed at any point and started again with its checkpoint, it ends with the same weights. Raises `ValueError` for what cannot be run, `FloatingPointError` where the loss is no number. Lesson 7."
+    "Train a language model from scratch; killed at any point and started again with its checkpoint, it ends with the same weights. Where torch.distributed runs, the processes share each batch, and the first one evaluates and saves. Raises `ValueError` for what cannot be run, `FloatingPointError` where the loss is no number. Lesson 7."
     _check_run(chunks, valid, model, tokenizer, n_steps, minutes, bs, accumulate, schedule, decay)
+    rank, n_processes = _processes()
+    first = rank == 0
     device, where = torch.device(device or next(model.parameters()).device), None if checkpoint is None else Path(checkpoint).expanduser()
     strategy = strategy or (CausalLabels() if _is_causal(model) else BertMasking(.3))
     bf16 = _choose_bf16(bf16, model.to(device), where, chunks.shape[1], bs, device)
@@ -576,6 +600,7 @@ def pretrain(
                     weight_decay=weight_decay, betas=list(betas), max_grad_norm=max_grad_norm, bf16=bf16, seed=seed, strategy=repr(strategy), chunks=list(chunks.shape))
     opt = make_lm_optimizer(model, lr, weight_decay, tuple(betas), optimizer)
     history = _resume(where, model, opt, settings)
+    if n_processes > 1: torch.distributed.barrier() # nobody writes before all have read
     try: sizes = token_bytes(tokenizer)
     except ValueError: sizes = None
     run = _Trainer(model, opt, history, chunks, tokenizer, strategy, torch.compile(model) if compile else model, device, sizes)
@@ -583,10 +608,10 @@ def pretrain(
     valid = None if valid is None else [_batch(valid, slice(i, i+bs), frozen) for i in range(0, len(valid), bs)]
     every, was, saved, sitting = eval_every or (max(1, n_steps//10) if n_steps else 100), model.training, time.monotonic(), 0
     def save(name=None):
-        if where is not None: _save_checkpoint(where, name or f'step-{len(history.steps):07d}', model, opt, history, tokenizer)
+        if where is not None and first: _save_checkpoint(where, name or f'step-{len(history.steps):07d}', model, opt, history, tokenizer)
     from tqdm.auto import tqdm
-    with torch.random.fork_rng([device] if device.type == 'cuda' else []), tqdm(initial=len(history.steps), disable=not progress, desc='pretraining', mininterval=.5) as bar:
-        if valid is not None and not history.evals: run.evaluate(valid)
+    with torch.random.fork_rng([device] if device.type == 'cuda' else []), tqdm(initial=len(history.steps), disable=not (progress and first), desc='pretraining', mininterval=.5) as bar:
+        if first and valid is not None and not history.evals: run.evaluate(valid)
         while not history.done and sitting != stop_after:
             _fix_end(history, n_steps, minutes, decay)
             step = len(history.steps)
@@ -594,7 +619,7 @@ def pretrain(
             model.train()
             run.update(lr*_factor(history, step, schedule, warmup))
             sitting += 1
-            if valid is not None and ((step+1) % every == 0 or history.done): run.evaluate(valid)
+            if first and valid is not None and ((step+1) % every == 0 or history.done): run.evaluate(valid)
             _show(bar, history)
             if time.monotonic() - saved > checkpoint_every: saved = (save(), time.monotonic())[1]
         if sitting: save()

@@ -5,6 +5,7 @@
 A corpus folder holds .parquet files (a column text, perhaps movie; labels are not looked at) and .txt files (WikiText's form).
 Files named test* are never read for training. Text of held-out movies neither: see `split_documents`.
 WORK gets tokens and checkpoints (never commit it); a run that was stopped goes on when the same command is given again.
+Two cores are used best by two processes, each with half of every batch:  torchrun --nproc-per-node 2 -- scripts/train_tiny.py ...
 """
 import argparse, hashlib, json, os, re, sys, time
 from pathlib import Path
@@ -193,6 +194,7 @@ def arguments(argv=None):
     p.add_argument('--home', help='folder of a causal model whose home.json is put beside a masked one')
     p.add_argument('--measure', action='store_true', help='train nothing: compute the numbers of the card of the model in --out again')
     p.add_argument('--about', default='IMDb reviews (Maas et al., 2011; for research) and WikiText-2 (Merity et al., 2016; CC BY-SA 3.0).', help='corpus and licence, for the card')
+    p.add_argument('--note', help='a sentence for the card')
     p.add_argument('--threads', type=int, default=1)
     p.add_argument('--seed', type=int, default=42)
     p.add_argument('--vocab', type=int, default=4096)
@@ -225,12 +227,17 @@ def main(argv=None):
     a = arguments(argv)
     import torch
     torch.set_num_threads(a.threads)
+    n_processes = int(os.environ.get('WORLD_SIZE', 1)) # what torchrun sets
+    shared, first = n_processes > 1, os.environ.get('RANK', '0') == '0'
+    if shared: torch.distributed.init_process_group('nccl' if a.device == 'cuda' else 'gloo')
     from course_lm.finetuning import keep_home, load_lm
     from course_lm.labels import BertMasking
     from course_lm.pretraining import model_card, new_model, pretrain, save_half, tiny_bert, tiny_gpt
-    tokenizer, tokens, report = prepare(a)
+    if first: prepared = prepare(a)
+    if shared: torch.distributed.barrier() # the others read what the first has made
+    tokenizer, tokens, report = prepared if first else prepare(a)
     tokenizer.model_max_length = a.length
-    print(json.dumps(report), flush=True)
+    if first: print(json.dumps(report), flush=True)
     if a.measure:
         tokenizer, model = load_lm(a.out, a.objective)
         home = json.loads((Path(a.out)/'home.json').read_text(encoding='utf-8')) if (Path(a.out)/'home.json').exists() else ()
@@ -244,6 +251,8 @@ def main(argv=None):
                        lr=a.lr, warmup=a.warmup, decay=a.decay, optimizer=a.optimizer, strategy=BertMasking(a.mask) if a.objective == 'masked' else None,
                        bf16={'no': False, 'yes': True, 'auto': 'auto'}[a.bf16], compile=a.compile, eval_every=a.eval_every, checkpoint=Path(a.work)/a.run, checkpoint_every=a.checkpoint_every, seed=a.seed,
                        stop_after=a.stop_after)
+    if shared: torch.distributed.destroy_process_group()
+    if not first: return
     print(history, history.evals[-1], flush=True)
     if not (a.out and history.done): return
     model.to('cpu').eval()
@@ -255,12 +264,13 @@ def main(argv=None):
     print(json.dumps(scores, indent=1), flush=True)
     names = {f: i for i,f in enumerate(a.corpus)}
     words = ['CORPUS' if w in names else w for w in (argv or sys.argv[1:])]
-    words = [w if i == 0 or words[i-1] not in ('--work', '--out', '--home') else words[i-1][2:].upper() for i,w in enumerate(words)]
+    words = [w if i == 0 or words[i-1] not in ('--work', '--out', '--home', '--note') else words[i-1][2:].upper() for i,w in enumerate(words)]
     notes = ('Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files named test* were not read. '
              f"{report['train_bytes']:,} bytes of training text, {report['train_tokens']:,} tokens. A small model made for a course: what it writes means nothing.")
+    if a.note: notes += f' {a.note}'
     if home: notes += (f' home.json holds {len(home)} texts that ' + (f'the model wrote by itself ({recited} more were left out, since they had 20 tokens in a row of the training text)'
                        if a.objective == 'causal' else f'{Path(a.home).name} wrote by itself') + ': they stand for text like that which it has read.')
-    card = model_card(Path(a.out).name, config, history, a.about, scores, 'python scripts/train_tiny.py ' + ' '.join(words), notes)
+    card = model_card(Path(a.out).name, config, history, a.about, scores, (f'torchrun --nproc-per-node {n_processes} --' if shared else 'python') + ' scripts/train_tiny.py ' + ' '.join(words), notes)
     save_half(model, tokenizer, a.out, card)
     if home: keep_home(a.out, home)
     (Path(a.out)/'training.json').write_text(json.dumps(dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from, evals=history.evals), indent=1) + '\n')

@@ -157,6 +157,51 @@ def test_accumulated_gradients_weigh_tokens_alike(docs):
     assert h.steps[0]['grad_norm'] == pytest.approx(norm([n/sum(counts) for n in counts]), rel=1e-4) != pytest.approx(norm([bool(n)/3 for n in counts]), rel=1e-2)
 
 
+TWO = """
+import sys, numpy as np, torch
+from transformers import AutoTokenizer
+from course_lm.labels import BertMasking
+from course_lm.pretraining import new_model, pretrain, tiny_bert, tiny_gpt
+torch.set_num_threads(1)
+torch.distributed.init_process_group('gloo')
+kind, folder = sys.argv[1:]
+tok, chunks = AutoTokenizer.from_pretrained(f'{folder}/tok'), np.load(f'{folder}/chunks.npy')
+make = tiny_gpt if kind == 'causal' else tiny_bert
+model = new_model(make(tok, n_layer=2, n_head=2, n_embd=32, max_length=32, dropout=0.), torch.distributed.get_rank()) # other weights in each process until the checkpoint is read
+try: pretrain(model, tok, chunks[4:], chunks[:4], n_steps=1, bs=1, progress=False)
+except ValueError as e: assert 'less than the 2 processes' in str(e)
+else: raise SystemExit('bs=1 was not refused')
+history = pretrain(model, tok, chunks[4:], chunks[:4], n_steps=10, bs=5, accumulate=2, warmup=2, optimizer='muon', progress=False, checkpoint=f'{folder}/run')
+together = [torch.empty_like(model.get_input_embeddings().weight) for _ in range(2)]
+torch.distributed.all_gather(together, model.get_input_embeddings().weight.detach())
+assert torch.equal(*together) and history.done, 'the processes have drifted apart'
+torch.distributed.destroy_process_group()
+"""
+
+@pytest.mark.parametrize('kind', ['causal', 'masked'])
+def test_two_processes_take_the_steps_of_one(docs, tmp_path, kind):
+    "A run begun by one process and finished by two, each with a share of every batch (3 and 2 chunks): losses and weights of one process alone."
+    tok = train_byte_bpe(docs, 400, masked=kind == 'masked')
+    chunks = chunk_ids(np.concatenate([np.array(i) for i in tok(docs)['input_ids']]), 32)
+    alone = new_model(shape(tok, tiny_bert if kind == 'masked' else tiny_gpt, dropout=0.), 0)
+    kw = dict(n_steps=10, bs=5, accumulate=2, warmup=2, optimizer='muon', progress=False)
+    h = pretrain(alone, tok, chunks[4:], chunks[:4], **kw)
+    begun = new_model(shape(tok, tiny_bert if kind == 'masked' else tiny_gpt, dropout=0.), 0)
+    pretrain(begun, tok, chunks[4:], chunks[:4], **kw, checkpoint=tmp_path/'run', stop_after=3)
+    tok.save_pretrained(tmp_path/'tok')
+    np.save(tmp_path/'chunks.npy', chunks)
+    (tmp_path/'two.py').write_text(TWO)
+    r = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--', str(tmp_path/'two.py'), kind, str(tmp_path)],
+                       cwd=root, env={**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=300)
+    assert r.returncode == 0, r.stderr[-3000:]
+    there = json.loads((last_checkpoint(tmp_path/'run')/'history.json').read_text())
+    assert len(there['steps']) == 10 and [s['tokens'] for s in there['steps']] == [s['tokens'] for s in h.steps] and len({s['tokens'] for s in h.steps}) > (kind == 'masked')
+    np.testing.assert_allclose([s['nats'] for s in there['steps']], [s['nats'] for s in h.steps], rtol=1e-4)
+    from safetensors.torch import load_file
+    other, own = load_file(last_checkpoint(tmp_path/'run')/'model.safetensors'), alone.state_dict()
+    for k,v in other.items(): torch.testing.assert_close(v, own[k], rtol=1e-3, atol=1e-3)
+
+
 def test_half_written_checkpoint_is_not_seen(small, tmp_path):
     run(small, checkpoint=tmp_path, stop_after=5)
     before = last_checkpoint(tmp_path)
