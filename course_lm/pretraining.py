@@ -374,12 +374,12 @@ class PretrainHistory(History):
         ax=None, # matplotlib axes; None: new ones
         **lines, # name=bits per byte: dashed lines to compare with
     ): # the axes
-        "Bits per byte of the validation text against tokens seen."
+        "Bits per byte of the validation text against tokens scored in training."
         import matplotlib.pyplot as plt
         f, ax = self.frame(), ax or plt.subplots(figsize=(6, 3.5))[1]
         ax.plot(f.tokens, f.bits_per_byte, marker='.', label='this model')
         for i,(name,value) in enumerate(lines.items(), 1): ax.axhline(value, color=f'C{i}', ls='--', label=name)
-        ax.set(xlabel='tokens seen', ylabel='bits per byte')
+        ax.set(xlabel='tokens scored', ylabel='bits per byte')
         ax.legend()
         return ax
 
@@ -402,8 +402,10 @@ def _save_checkpoint(folder, name, model, opt, history, tokenizer):
         (new/'history.json').write_text(json.dumps(asdict(history)))
         new.chmod(0o755)
         if os.name == 'posix': _to_disk(new)
-        if (folder/name).exists(): shutil.rmtree(folder/name)
+        aside = new.with_name(new.name.replace('.new-', '.old-'))
+        if (folder/name).exists(): (folder/name).rename(aside)
         new.rename(folder/name)
+        shutil.rmtree(aside, ignore_errors=True)
     finally: shutil.rmtree(new, ignore_errors=True)
     for old in folder.glob('step-*') if name.startswith('step-') else ():
         if old.name != name: shutil.rmtree(old, ignore_errors=True)
@@ -417,7 +419,8 @@ def last_checkpoint(
 
 def _load_checkpoint(path, model, opt):
     from safetensors.torch import load_file, load_model
-    load_model(model, path/'model.safetensors')
+    try: load_model(model, path/'model.safetensors')
+    except RuntimeError as e: raise ValueError(f"checkpoint={str(path.parent)!r} holds a model of another shape. Take a new folder, or the old shape") from e
     state = {}
     for key,v in load_file(path/'optimizer.safetensors').items():
         i, k = key.split('.', 1)
@@ -470,6 +473,11 @@ def _processes():
     "(rank, number) of the processes that share the work: (0, 1) where torch.distributed was not started."
     d = torch.distributed
     return (d.get_rank(), d.get_world_size()) if d.is_available() and d.is_initialized() else (0, 1)
+
+def _start_alike(model):
+    "Give every process the first one's weights; it waits until all have read theirs."
+    torch.distributed.barrier()
+    for t in model.state_dict().values(): torch.distributed.broadcast(t, 0)
 
 def _add_up(model, nats):
     "Put the sum over all processes of each gradient in its place; the sum of nats."
@@ -550,7 +558,8 @@ def _choose_bf16(bf16, model, where, length, bs, device):
     if bf16 != 'auto': return bool(bf16)
     if where is not None and (path := last_checkpoint(where)): return json.loads((path/'history.json').read_text())['settings']['bf16']
     with torch.random.fork_rng([device] if device.type == 'cuda' else []):
-        return training_speed(model, length, bs, 2, bf16=True) > 1.1*training_speed(model, length, bs, 2)
+        faster = training_speed(model, length, bs, 2, bf16=True) > 1.1*training_speed(model, length, bs, 2)
+    return bool(_of_first(float(faster), device))
 
 def _show(bar, h):
     last = h.steps[-20:]
@@ -589,7 +598,7 @@ def pretrain(
     device=None, # None: where the model is
     progress:bool=True, # show a bar
 )->PretrainHistory: # the model is trained in place
-    "Train a language model from scratch; killed at any point and started again with its checkpoint, it ends with the same weights. Where torch.distributed runs, the processes share each batch, and the first one evaluates and saves. Raises `ValueError` for what cannot be run, `FloatingPointError` where the loss is no number. Lesson 7."
+    "Train a language model from scratch; killed at any point and started again with its checkpoint, a run of so many updates ends with the same weights (in a run of so many minutes the clock may begin the fall elsewhere). Where torch.distributed runs, the processes share each batch, starting from the first one's weights, and the first one evaluates and saves. Raises `ValueError` for what cannot be run, `FloatingPointError` where the loss is no number. Lesson 7."
     _check_run(chunks, valid, model, tokenizer, n_steps, minutes, bs, accumulate, schedule, decay)
     rank, n_processes = _processes()
     first = rank == 0
@@ -600,13 +609,13 @@ def pretrain(
                     weight_decay=weight_decay, betas=list(betas), max_grad_norm=max_grad_norm, bf16=bf16, seed=seed, strategy=repr(strategy), chunks=list(chunks.shape))
     opt = make_lm_optimizer(model, lr, weight_decay, tuple(betas), optimizer)
     history = _resume(where, model, opt, settings)
-    if n_processes > 1: torch.distributed.barrier() # nobody writes before all have read
+    if n_processes > 1: _start_alike(model)
     try: sizes = token_bytes(tokenizer)
     except ValueError: sizes = None
     run = _Trainer(model, opt, history, chunks, tokenizer, strategy, torch.compile(model) if compile else model, device, sizes)
     frozen = LMCollator(tokenizer, strategy, seed=seed)
     valid = None if valid is None else [_batch(valid, slice(i, i+bs), frozen) for i in range(0, len(valid), bs)]
-    every, was, saved, sitting = eval_every or (max(1, n_steps//10) if n_steps else 100), model.training, time.monotonic(), 0
+    every, was, saved, sitting, kept = eval_every or (max(1, n_steps//10) if n_steps else 100), model.training, time.monotonic(), 0, None
     def save(name=None):
         if where is not None and first: _save_checkpoint(where, name or f'step-{len(history.steps):07d}', model, opt, history, tokenizer)
     from tqdm.auto import tqdm
@@ -621,8 +630,10 @@ def pretrain(
             sitting += 1
             if first and valid is not None and ((step+1) % every == 0 or history.done): run.evaluate(valid)
             _show(bar, history)
-            if time.monotonic() - saved > checkpoint_every: saved = (save(), time.monotonic())[1]
-        if sitting: save()
+            if time.monotonic() - saved > checkpoint_every:
+                save()
+                saved, kept = time.monotonic(), step+1
+        if sitting and kept != len(history.steps): save()
     model.train(was)
     return history
 
@@ -744,13 +755,14 @@ def model_card(
     scores:dict, # name: number, measured on held-out text, rivals included
     command:str, # that makes it again
     notes:str='', # what it must not be used for, what was found
+    processes:int=1, # that shared the work
 )->str: # Markdown
-    "What somebody who loads a model should know about it, every number from the run itself. Lesson 7."
+    "What somebody who loads a model should know about it: numbers of the run from its history, scores as given, machine and date of the moment when the card is written. Lesson 7."
     n, s = count_parameters(config), history.settings
     read, flops = len(history.steps)*s['bs']*s['accumulate']*s['chunks'][1], count_flops(config, s['chunks'][1])
     asked = history.tokens if config.model_type == 'modernbert' else read # where the output layer is computed
-    rows = {'Parameters': f"{n['all']:,} ({n['tokens']:,} of them in the token table)", 'Tokens read': f'{read:,}', 'Tokens scored': f'{history.tokens:,}', 'Updates': f'{len(history.steps):,}',
-            'Training time': f'{history.seconds/60:.0f} minutes', 'Machine': f"{_processor()}, {torch.get_num_threads()} thread(s), {'bf16' if s['bf16'] else 'float32'}, torch {torch.__version__}", 'Date': f'{date.today():%d %B %Y}',
+    rows = {'Parameters': f"{n['all']:,} ({n['tokens']:,} of them in the token table)", 'Tokens read': f'{read:,}', 'Tokens scored (asked for, and counted in the loss)': f'{history.tokens:,}', 'Updates': f'{len(history.steps):,}',
+            'Training time': f'{history.seconds/60:.0f} minutes', 'Machine': f"{_processor()}, {processes} process(es) of {torch.get_num_threads()} thread(s), {'bf16' if s['bf16'] else 'float32'}, torch {torch.__version__}", 'Date': f'{date.today():%d %B %Y}',
             'Recipe': f"{s['optimizer']}, learning rate {s['lr']}, {s['schedule']} with {s['warmup']} updates of warm-up, weight decay {s['weight_decay']} on matrices",
             'Batch': f"{s['bs']*s['accumulate']} chunks of {s['chunks'][1]} tokens", 'Seed': s['seed'], 'Arithmetic': f"{3*((flops['matrices'] + flops['attention'])*read + flops['output']*asked)/1e12:,.1f} TFLOP"}
     table = lambda d: '\n'.join(f'| {k} | {v:.4g} |' if isinstance(v, float) else f'| {k} | {v} |' for k,v in d.items())

@@ -5,9 +5,10 @@
 A corpus folder holds .parquet files (a column text, perhaps movie; labels are not looked at) and .txt files (WikiText's form).
 Files named test* are never read for training. Text of held-out movies neither: see `split_documents`.
 WORK gets tokens and checkpoints (never commit it); a run that was stopped goes on when the same command is given again.
+A corpus of your own needs a WORK of its own, a model of another shape a --run of its own.
 Two cores are used best by two processes, each with half of every batch:  torchrun --nproc-per-node 2 -- scripts/train_tiny.py ...
 """
-import argparse, hashlib, json, os, re, sys, time
+import argparse, hashlib, json, os, re, shlex, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def read_folder(folder):
         texts, n = table['text'].to_pylist(), table.num_rows
         movies = table['movie'].to_pylist() if 'movie' in table.column_names else ['']*n
         labelled = [x in (0, 1) for x in table['label'].to_pylist()] if 'label' in table.column_names else [False]*n
-        docs += [dict(text=t, file=path.name, movie=str(m), labelled=l) for t,m,l in zip(texts, movies, labelled)]
+        docs += [dict(text=t, file=path.name, movie=str(m or ''), labelled=l) for t,m,l in zip(texts, movies, labelled)]
     return docs
 
 
@@ -57,21 +58,25 @@ def classification_movies(docs):
 def split_documents(docs, seed=42):
     """train, valid and test: lists of text, and a report.
 
-    valid and test are the reviews of one movie in 40 each, drawn by a hash of the movie's id (of the text where there is none).
+    valid and test are the reviews of one movie in 40 each, drawn by a hash of the movie's id; of a corpus without movies, one text
+    in 40 each, by a hash of the text. Raises `ValueError` where a part gets none.
     Those movies' reviews are not trained on, nor any review of a movie that lesson 6 keeps for its valid and test, nor files named
     test*; a text that stands in valid or test is not trained on either, and no text twice."""
     from course_lm.pretraining import deduplicate
-    kept = classification_movies(docs)
+    kept, by_movie = classification_movies(docs), any(d['movie'] for d in docs)
     parts = dict(train=[], valid=[], test=[], left_out=[], wiki_test=[])
     for d in docs:
         b = bucket(d['movie'] or d['text'])
-        part = ('wiki_test' if d['file'].startswith('test') else 'valid' if b == 0 and d['movie'] else 'test' if b == 1 and d['movie']
+        held = bool(d['movie']) or not by_movie
+        part = ('wiki_test' if d['file'].startswith('test') else 'valid' if b == 0 and held else 'test' if b == 1 and held
                 else 'left_out' if d['movie'] in kept else 'train')
         parts[part].append(d['text'])
     before = {k: len(v) for k,v in parts.items()}
     valid, test, wiki = (deduplicate(parts[k]) for k in ('valid', 'test', 'wiki_test'))
     held = set(valid) | set(test) | set(wiki) | set(parts['left_out'])
     train = [t for t in deduplicate(parts['train']) if t not in held]
+    for name,part in dict(train=train, valid=valid, test=test).items():
+        if not part: raise ValueError(f'--corpus leaves no text for {name}: of its {len(docs)} texts, one movie (or text) in 40 is held out for valid, and one for test')
     order = np.random.default_rng(seed).permutation(len(train))
     train = [train[i] for i in order]
     report = dict(documents=before, after_deduplication=dict(train=len(train), valid=len(valid), test=len(test), wiki_test=len(wiki)),
@@ -84,9 +89,13 @@ def prepare(a):
     from transformers import AutoTokenizer
     from course_lm.data import train_byte_bpe
     folder = Path(a.work)/f'{a.objective}-{a.vocab}'
+    files = sorted([p.name, p.stat().st_size] for f in a.corpus for p in Path(f).expanduser().rglob('*') if p.suffix in ('.parquet', '.txt'))
+    if (folder/'report.json').exists() and (was := json.loads((folder/'report.json').read_text())['files']) != files:
+        raise SystemExit(f'{folder} holds the tokens of another corpus ({len(was)} files, {sum(n for _,n in was):,} bytes; --corpus has {len(files)}, {sum(n for _,n in files):,} bytes): take another --work')
     if not (folder/'report.json').exists():
         folder.mkdir(parents=True, exist_ok=True)
         parts, report = split_documents([d for f in a.corpus for d in read_folder(f)])
+        report['files'] = files
         start = time.time()
         tokenizer = train_byte_bpe(parts['train'][::a.tokenizer_every], a.vocab, masked=a.objective == 'masked')
         tokenizer.save_pretrained(folder/'tokenizer')
@@ -193,30 +202,30 @@ def arguments(argv=None):
     p.add_argument('--out', help='folder for the finished model, with its card')
     p.add_argument('--home', help='folder of a causal model whose home.json is put beside a masked one')
     p.add_argument('--measure', action='store_true', help='train nothing: compute the numbers of the card of the model in --out again')
-    p.add_argument('--about', default='IMDb reviews (Maas et al., 2011; for research) and WikiText-2 (Merity et al., 2016; CC BY-SA 3.0).', help='corpus and licence, for the card')
+    p.add_argument('--about', help='corpus and licence, for the card; without it the card names the files')
     p.add_argument('--note', help='a sentence for the card')
-    p.add_argument('--threads', type=int, default=1)
-    p.add_argument('--seed', type=int, default=42)
-    p.add_argument('--vocab', type=int, default=4096)
+    p.add_argument('--threads', type=int, default=1, help='of each process')
+    p.add_argument('--seed', type=int, default=42, help='of weights, order and masks')
+    p.add_argument('--vocab', type=int, default=4096, help='tokens of the tokenizer')
     p.add_argument('--tokenizer-every', type=int, default=3, help='the tokenizer is trained on every so many-th document')
-    p.add_argument('--layers', type=int, default=4)
-    p.add_argument('--heads', type=int, default=6)
-    p.add_argument('--width', type=int, default=192)
-    p.add_argument('--length', type=int, default=256)
-    p.add_argument('--bs', type=int, default=24)
-    p.add_argument('--accumulate', type=int, default=1)
-    p.add_argument('--lr', type=float, default=3e-3)
-    p.add_argument('--warmup', type=int, default=100)
-    p.add_argument('--decay', type=float, default=.2)
+    p.add_argument('--layers', type=int, default=4, help='blocks')
+    p.add_argument('--heads', type=int, default=6, help='attention heads in a block; they divide the width')
+    p.add_argument('--width', type=int, default=192, help='numbers for each token')
+    p.add_argument('--length', type=int, default=256, help='tokens in a chunk: the context')
+    p.add_argument('--bs', type=int, default=24, help='chunks in a batch, of all processes together')
+    p.add_argument('--accumulate', type=int, default=1, help='batches in an update')
+    p.add_argument('--lr', type=float, default=3e-3, help='highest learning rate')
+    p.add_argument('--warmup', type=int, default=100, help='updates in which it grows')
+    p.add_argument('--decay', type=float, default=.2, help='share of the run in which it falls')
     p.add_argument('--optimizer', choices=['adamw', 'muon'], default='muon')
-    p.add_argument('--mask', type=float, default=.3)
-    p.add_argument('--eval-chunks', type=int, default=192)
-    p.add_argument('--eval-every', type=int, default=200)
+    p.add_argument('--mask', type=float, default=.3, help='share of tokens hidden from a masked model')
+    p.add_argument('--eval-chunks', type=int, default=192, help='chunks of valid to evaluate on')
+    p.add_argument('--eval-every', type=int, default=200, help='updates between evaluations')
     p.add_argument('--checkpoint-every', type=float, default=300, help='seconds')
     p.add_argument('--compile', action='store_true', help='torch.compile: needs a C++ compiler')
     p.add_argument('--bf16', choices=['no', 'yes', 'auto'], default='no', help='16-bit arithmetic; auto: tried out, taken where it is faster')
     p.add_argument('--stop-after', type=int, help='updates after which this sitting ends; the same command goes on')
-    p.add_argument('--device', default=None)
+    p.add_argument('--device', default=None, help='cpu, or cuda')
     a = p.parse_args(argv)
     if (a.minutes is None) == (a.steps is None) and not a.measure: p.error('give --minutes or --steps')
     if a.measure and not a.out: p.error('--measure needs --out')
@@ -229,10 +238,11 @@ def main(argv=None):
     torch.set_num_threads(a.threads)
     n_processes = int(os.environ.get('WORLD_SIZE', 1)) # what torchrun sets
     shared, first = n_processes > 1, os.environ.get('RANK', '0') == '0'
+    if shared and a.device == 'cuda': torch.cuda.set_device(int(os.environ['LOCAL_RANK'])) # a GPU for each
     if shared: torch.distributed.init_process_group('nccl' if a.device == 'cuda' else 'gloo')
     from course_lm.finetuning import keep_home, load_lm
     from course_lm.labels import BertMasking
-    from course_lm.pretraining import model_card, new_model, pretrain, save_half, tiny_bert, tiny_gpt
+    from course_lm.pretraining import last_checkpoint, model_card, new_model, plan_run, pretrain, save_half, tiny_bert, tiny_gpt, training_speed
     if first: prepared = prepare(a)
     if shared: torch.distributed.barrier() # the others read what the first has made
     tokenizer, tokens, report = prepared if first else prepare(a)
@@ -247,9 +257,13 @@ def main(argv=None):
     config = (tiny_gpt if a.objective == 'causal' else tiny_bert)(tokenizer, n_layer=a.layers, n_head=a.heads, n_embd=a.width, max_length=a.length)
     model = new_model(config, a.seed)
     if a.device: model.to(a.device)
+    bf16 = {'no': False, 'yes': True, 'auto': 'auto'}[a.bf16]
+    if first and last_checkpoint(Path(a.work)/a.run) is None: # a plan, by the speed of one process without the optimizer
+        speed = training_speed(model, a.length, a.bs, bf16=bf16 is True)*n_processes
+        print(plan_run(config, a.length, speed, len(tokens['train']), **(dict(minutes=a.minutes) if a.minutes else dict(tokens=a.steps*a.bs*a.accumulate*a.length))), flush=True)
     history = pretrain(model, tokenizer, chunks['train'], chunks['valid'][:a.eval_chunks], n_steps=a.steps, minutes=a.minutes, bs=a.bs, accumulate=a.accumulate,
                        lr=a.lr, warmup=a.warmup, decay=a.decay, optimizer=a.optimizer, strategy=BertMasking(a.mask) if a.objective == 'masked' else None,
-                       bf16={'no': False, 'yes': True, 'auto': 'auto'}[a.bf16], compile=a.compile, eval_every=a.eval_every, checkpoint=Path(a.work)/a.run, checkpoint_every=a.checkpoint_every, seed=a.seed,
+                       bf16=bf16, compile=a.compile, eval_every=a.eval_every, checkpoint=Path(a.work)/a.run, checkpoint_every=a.checkpoint_every, seed=a.seed,
                        stop_after=a.stop_after)
     if shared: torch.distributed.destroy_process_group()
     if not first: return
@@ -264,13 +278,14 @@ def main(argv=None):
     print(json.dumps(scores, indent=1), flush=True)
     names = {f: i for i,f in enumerate(a.corpus)}
     words = ['CORPUS' if w in names else w for w in (argv or sys.argv[1:])]
-    words = [w if i == 0 or words[i-1] not in ('--work', '--out', '--home', '--note') else words[i-1][2:].upper() for i,w in enumerate(words)]
+    words = [w if i == 0 or words[i-1] not in ('--work', '--out', '--home', '--note', '--about') else words[i-1][2:].upper() for i,w in enumerate(words)]
     notes = ('Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files named test* were not read. '
              f"{report['train_bytes']:,} bytes of training text, {report['train_tokens']:,} tokens. A small model made for a course: what it writes means nothing.")
     if a.note: notes += f' {a.note}'
     if home: notes += (f' home.json holds {len(home)} texts that ' + (f'the model wrote by itself ({recited} more were left out, since they had 20 tokens in a row of the training text)'
                        if a.objective == 'causal' else f'{Path(a.home).name} wrote by itself') + ': they stand for text like that which it has read.')
-    card = model_card(Path(a.out).name, config, history, a.about, scores, (f'torchrun --nproc-per-node {n_processes} --' if shared else 'python') + ' scripts/train_tiny.py ' + ' '.join(words), notes)
+    about = a.about or 'Read: ' + ', '.join(name for name,_ in report['files']) + '.'
+    card = model_card(Path(a.out).name, config, history, about, scores, (f'torchrun --nproc-per-node {n_processes} --' if shared else 'python') + ' scripts/train_tiny.py ' + shlex.join(words), notes, n_processes)
     save_half(model, tokenizer, a.out, card)
     if home: keep_home(a.out, home)
     (Path(a.out)/'training.json').write_text(json.dumps(dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from, evals=history.evals), indent=1) + '\n')

@@ -396,6 +396,34 @@ def test_kept_movies_are_those_of_lesson_6(docs, tmp_path):
         assert set(parts['valid']['movie']) | set(parts['test']['movie']) <= kept
 
 
+def test_a_corpus_without_movies_is_held_out_by_text(docs):
+    rows = [dict(text=t, file='a.txt', movie='', labelled=False) for t in docs]
+    parts, _ = train_tiny.split_documents(rows)
+    assert parts['train'] and parts['valid'] and parts['test'] and not set(parts['valid'] + parts['test']) & set(parts['train'])
+    with pytest.raises(ValueError, match='leaves no text for'): train_tiny.split_documents(rows[:3])
+
+
+def test_another_corpus_and_another_shape_are_refused(docs, tmp_path):
+    folder = corpus_folder(tmp_path, docs)
+    run = options(folder, tmp_path/'work', '--stop-after', '1')
+    train_tiny.main(run)
+    with pytest.raises(ValueError, match='a model of another shape'): train_tiny.main([*run, '--layers', '3'])
+    (folder/'more.txt').write_text(' = Four = \n\n more to read .\n')
+    with pytest.raises(SystemExit, match='tokens of another corpus'): train_tiny.main(run)
+
+
+def test_torchrun_and_the_script(docs, tmp_path):
+    "Two processes of the script itself: one model, one card, and the card says how it was made."
+    folder = corpus_folder(tmp_path, docs)
+    r = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--', str(root/'scripts'/'train_tiny.py'),
+                        *options(folder, tmp_path/'work', '--steps', '4', '--out', str(tmp_path/'out'), '--about', 'Made-up text, free for all.', '--note', 'Two sat at it.')],
+                       env={**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=300)
+    assert r.returncode == 0, r.stderr[-3000:]
+    card = (tmp_path/'out'/'README.md').read_text()
+    for part in ('2 process(es) of 1 thread(s)', 'torchrun --nproc-per-node 2 -- scripts/train_tiny.py', 'Made-up text, free for all.', 'Two sat at it.', '| Updates | 4 |'): assert part in card
+    assert r.stdout.count('bits per byte, held-out') == 1 and str(tmp_path) not in card
+
+
 def test_articles():
     assert [a.split()[1] for a in train_tiny.articles('\n = One = \n x\n = = Part = = \n y\n = Two = \n z\n')] == ['One', 'Two']
 
