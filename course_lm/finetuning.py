@@ -911,7 +911,7 @@ def style_symbols(
     text:str, # any
     common=(), # words that stay as they are: those that say nothing about the topic
 )->list: # of str: common words, shapes of other words, marks, line breaks with their indentation
-    "What is left of a text without its topic: `def Foo(x1):` becomes `x3 X3 ( x9 ) :`. Lesson 5."
+    "What is left of a text without its topic: `def Foo(x1):` becomes `x3 Xx3 ( x91 ) :`. Lesson 5."
     return [_shape(s, common) for s in _symbol.findall(text)]
 
 def _shape(s, common):
@@ -1707,7 +1707,7 @@ def _kept_report(model, new, left):
     state, body = model.state_dict(), model.base_model_prefix + '.'
     groups = {('kept', 'body'): [k for k in state if k not in new and k.startswith(body)], ('kept', 'head'): [k for k in state if k not in new and not k.startswith(body)],
               ('new', 'head'): sorted(new), ('left out', 'old head'): sorted(left)}
-    rows = [dict(weights=w, of=of, tensors=len(ks), numbers=sum(state[k].numel() for k in ks if k in state), names=', '.join(ks[:2]) + (', ...' if len(ks) > 2 else '')) for (w,of),ks in groups.items()]
+    rows = [dict(weights=w, of=of, tensors=len(ks), numbers='' if w == 'left out' else sum(state[k].numel() for k in ks), names=', '.join(ks[:2]) + (', ...' if len(ks) > 2 else '')) for (w,of),ks in groups.items()]
     return pd.DataFrame(rows).set_index(['weights', 'of'])
 
 # %% ../nbs/05d_another_head.ipynb #2bf7bba9

@@ -178,7 +178,7 @@ def count_flops(
     config, # of tiny_gpt, tiny_bert, or any GPT-2 or ModernBERT
     length:int, # tokens in a chunk
 )->dict: # FLOPs for one token, forward: matrices, attention, output, all
-    "The arithmetic that one token costs on its way forward, by formula; training costs three times that. Raises `ValueError` for other kinds of model. Lesson 7."
+    "The arithmetic that one token costs on its way forward, by formula; training costs three times that. The output layer of a masked model is counted at every position; `pretrain` computes it only where a token is asked for. Raises `ValueError` for other kinds of model. Lesson 7."
     V, W, L, I = _sizes(config)
     gpt = config.model_type == 'gpt2'
     n = dict(matrices=2*L*(4*W*W + (2 if gpt else 3)*W*I), attention=4*L*W*length, output=2*W*V + (0 if gpt else 2*W*W))
@@ -192,7 +192,7 @@ def training_speed(
     updates:int=3, # to take the best of, after one to warm up
     bf16:bool=False, # 16-bit arithmetic where it is safe
 )->float: # tokens per second, forward and backward
-    "How fast this machine trains this model, tried out. Lesson 7."
+    "How fast this machine trains this model, without the optimizer's share, tried out. Lesson 7."
     if updates < 1: raise ValueError(f'updates={updates} must be at least 1')
     device = next(model.parameters()).device
     ids = torch.randint(model.config.vocab_size, (bs, length), generator=torch.Generator().manual_seed(0)).to(device)
