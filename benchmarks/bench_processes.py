@@ -1,6 +1,6 @@
 """Lesson 7: what a second core is worth to the training of a small model: as a second thread, and as a second process.
 
-    python benchmarks/bench_processes.py              # about four minutes on two cores; --no-compile without a C++ compiler
+    python benchmarks/bench_processes.py              # about two minutes a round on two cores; --no-compile without a C++ compiler
 
 Each way trains the shape of tiny-gpt with the recipe of scripts/train_tiny.py (Muon, 24 chunks of 256 ids drawn at random) for so
 many updates; the first ones, in which machine code is made and caches warm up, are not counted. The ways take turns, --rounds
