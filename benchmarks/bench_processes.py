@@ -3,11 +3,11 @@
     python benchmarks/bench_processes.py              # about two minutes a round on two cores; --no-compile without a C++ compiler
 
 Each way trains the shape of tiny-gpt with the recipe of scripts/train_tiny.py (Muon, 24 chunks of 256 ids drawn at random) for so
-many updates; the first ones, in which machine code is made and caches warm up, are not counted. The ways take turns, --rounds
+many updates, after a shorter run in which machine code is made and caches warm up. The ways take turns, --rounds
 times; the best counts, since other programs only ever slow a run down. `speed` is the ratio to one process with one thread.
 Results go to benchmarks/results/processes.json, with machine, versions and date.
 """
-import argparse, json, os, subprocess, sys, tempfile
+import argparse, json, os, subprocess, sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,11 +26,9 @@ def train(args):
     tokenizer = train_byte_bpe(['a text'], 300)
     chunks = np.random.default_rng(0).integers(0, len(tokenizer), (24*8, 256))
     model = new_model(tiny_gpt(4096, n_layer=4, n_head=6, n_embd=192, max_length=256))
-    spent, skip = [], args.updates//3
-    for n in (skip, args.updates): # the same run, gone on with: the seconds of the first part are left out
+    for n in (max(1, args.updates//3), args.updates): # the first run makes the machine code and warms the caches; the second is measured
         history = pretrain(model, tokenizer, chunks, n_steps=n, bs=24, optimizer='muon', bf16=args.bf16, compile=args.compile, decay=0., progress=False)
-        spent.append((history.seconds, n*24*256))
-    if os.environ.get('RANK', '0') == '0': print(json.dumps(spent[1][1]/spent[1][0]))
+    if os.environ.get('RANK', '0') == '0': print(json.dumps(args.updates*24*256/history.seconds))
 
 def measure(args):
     best, flags = {}, ['--updates', str(args.updates), *(['--no-compile'] if not args.compile else []), *(['--bf16'] if args.bf16 else [])]
