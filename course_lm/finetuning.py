@@ -902,7 +902,8 @@ def split_words(
 def _pieces_of(text, i, j, offsets):
     begin, end = offsets
     lo, hi = np.searchsorted(end, i, 'right'), np.searchsorted(begin, j)
-    return '|'.join(dict.fromkeys(text[max(i, b):min(j, e)] for b,e in zip(begin[lo:hi], end[lo:hi]))) if hi-lo < 40 else f'{hi-lo} pieces'
+    spans = dict.fromkeys((max(i, b), min(j, e)) for b,e in zip(begin[lo:hi], end[lo:hi])) # the bytes of one letter have one span
+    return '|'.join(text[b:e] for b,e in spans) if hi-lo < 40 else f'{hi-lo} pieces'
 
 # %% ../nbs/05b_should_you_fine_tune.ipynb #7fa5839b
 _symbol = re.compile(r'\n[ \t]*|\w+|[^\w\s]')
@@ -1137,7 +1138,7 @@ def verdict(
     return Verdict(ANSWERS[2 if scratch else 1], tuple(checks))
 
 def _excess_checks(m, r):
-    got = f"{m['excess']:.2f} times the bits per byte of home, {m['excess_low']:.2f} to {m['excess_high']:.2f}"
+    got = f"{m['excess']:.2f} times the {'' if m['causal'] else 'pseudo-'}bits per byte of home, {m['excess_low']:.2f} to {m['excess_high']:.2f}"
     return [dict(check='as well known as home', measured=got, threshold=f"all of it below {r['excess']:g}", met=m['excess_high'] < r['excess']),
             dict(check='less known than home', measured=got, threshold='all of it above 1', met=m['excess_low'] > 1)]
 
@@ -1156,6 +1157,7 @@ class FinetuneReport:
     measures:dict # as `measure_texts` gives
     verdict:Verdict # what follows from them
     words:object # DataFrame, as `split_words` gives
+    rules:dict=None # thresholds that were given in place of some of RULES
 
     def frame(self): # DataFrame: question, yours, home, ratio
         "Every measurement beside its value at home."
@@ -1209,7 +1211,7 @@ class FinetuneReport:
         axes[3].plot([m['excess_low'], m['excess_high']], [0, 0], color=blue, lw=3)
         axes[3].plot([m['excess']], [0], 'o', color=blue)
         axes[3].axvline(1, color=grey)
-        axes[3].axvline(RULES['excess'], color=grey, ls=':')
+        axes[3].axvline({**RULES, **(self.rules or {})}['excess'], color=grey, ls=':')
         axes[3].set(title='Bits per byte, times home', yticks=[], xlim=(min(.85, m['excess_low']-.05), max(1.2, m['excess_high']+.05)))
         fig.suptitle(self.verdict.answer, y=1.04)
         fig.tight_layout()
@@ -1240,7 +1242,7 @@ def should_finetune(
     home = home_text(model) if home is None else _texts(home, 'home')
     m = measure_texts(texts, tokenizer, model, home, n, seed)
     sample = random.Random(seed).sample(texts, min(len(texts), 400))
-    return FinetuneReport(m, verdict(m, rules), split_words([t[:5000] for t in sample], tokenizer, home))
+    return FinetuneReport(m, verdict(m, rules), split_words([t[:5000] for t in sample], tokenizer, home), rules)
 
 # %% ../nbs/05b_should_you_fine_tune.ipynb #1d33c7f7
 def compare_starts(

@@ -756,15 +756,19 @@ def model_card(
     command:str, # that makes it again
     notes:str='', # what it must not be used for, what was found
     processes:int=1, # that shared the work
+    before=(), # earlier runs, the oldest first, if this one began with trained weights: dicts with settings, seconds and evals
 )->str: # Markdown
     "What somebody who loads a model should know about it: numbers of the run from its history, scores as given, machine and date of the moment when the card is written. Lesson 7."
     n, s = count_parameters(config), history.settings
     read, flops = len(history.steps)*s['bs']*s['accumulate']*s['chunks'][1], count_flops(config, s['chunks'][1])
     asked = history.tokens if config.model_type == 'modernbert' else read # where the output layer is computed
-    rows = {'Parameters': f"{n['all']:,} ({n['tokens']:,} of them in the token table)", 'Tokens read': f'{read:,}', 'Tokens scored (asked for, and counted in the loss)': f'{history.tokens:,}', 'Updates': f'{len(history.steps):,}',
-            'Training time': f'{history.seconds/60:.0f} minutes', 'Machine': f"{_processor()}, {processes} process(es) of {torch.get_num_threads()} thread(s), {'bf16' if s['bf16'] else 'float32'}, torch {torch.__version__}", 'Date': f'{date.today():%d %B %Y}',
+    ends = [(b['evals'][-1], b['settings']) for b in before]
+    earlier = [sum(e['step']*t['bs']*t['accumulate']*t['chunks'][1] for e,t in ends), *(sum(e[k] for e,_ in ends) for k in ('tokens', 'step')), sum(round(b['seconds']/60) for b in before)]
+    told = [f'{new + old:,}' + (f' ({old:,} before this run, {new:,} in it)' if before else '') for new,old in zip((read, history.tokens, len(history.steps), round(history.seconds/60)), earlier)]
+    rows = {'Parameters': f"{n['all']:,} ({n['tokens']:,} of them in the token table)", 'Tokens read': told[0], 'Tokens scored (asked for, and counted in the loss)': told[1], 'Updates': told[2],
+            'Training time, minutes': told[3], 'Machine': f"{_processor()}, {processes} process(es) of {torch.get_num_threads()} thread(s), {'bf16' if s['bf16'] else 'float32'}, torch {torch.__version__}", 'Date': f'{date.today():%d %B %Y}',
             'Recipe': f"{s['optimizer']}, learning rate {s['lr']}, {s['schedule']} with {s['warmup']} updates of warm-up, weight decay {s['weight_decay']} on matrices",
-            'Batch': f"{s['bs']*s['accumulate']} chunks of {s['chunks'][1]} tokens", 'Seed': s['seed'], 'Arithmetic': f"{3*((flops['matrices'] + flops['attention'])*read + flops['output']*asked)/1e12:,.1f} TFLOP"}
+            'Batch': f"{s['bs']*s['accumulate']} chunks of {s['chunks'][1]} tokens", 'Seed': s['seed'], 'Arithmetic of this run' if before else 'Arithmetic': f"{3*((flops['matrices'] + flops['attention'])*read + flops['output']*asked)/1e12:,.1f} TFLOP"}
     table = lambda d: '\n'.join(f'| {k} | {v:.4g} |' if isinstance(v, float) else f'| {k} | {v} |' for k,v in d.items())
     return (f'# {name}\n\n{corpus}\n\n| | |\n| --- | --- |\n{table(rows)}\n\n## On held-out text\n\n| | |\n| --- | ---: |\n{table(scores)}\n\n'
             f'## Made by\n\n```\n{command}\n```\n' + (f'\n## Notes\n\n{notes}\n' if notes else ''))

@@ -84,11 +84,11 @@ def split_documents(docs, seed=42):
     return dict(train=train, valid=valid, test=test, wiki_test=wiki), report
 
 
-def prepare(a):
-    "Tokenizer, tokens of train, valid and test, and the report; made once and kept in --work."
+def prepare(a, theirs=None):
+    "Tokenizer (`theirs`, or a new one), tokens of train, valid and test, and the report; made once and kept in --work."
     from transformers import AutoTokenizer
     from course_lm.data import train_byte_bpe
-    folder = Path(a.work)/f'{a.objective}-{a.vocab}'
+    folder = Path(a.work)/f'{a.objective}-{len(theirs) if theirs else a.vocab}'
     files = sorted([p.name, p.stat().st_size] for f in a.corpus for p in Path(f).expanduser().rglob('*') if p.suffix in ('.parquet', '.txt'))
     if (folder/'report.json').exists() and (was := json.loads((folder/'report.json').read_text())['files']) != files:
         raise SystemExit(f'{folder} holds the tokens of another corpus ({len(was)} files, {sum(n for _,n in was):,} bytes; --corpus has {len(files)}, {sum(n for _,n in files):,} bytes): take another --work')
@@ -97,9 +97,9 @@ def prepare(a):
         parts, report = split_documents([d for f in a.corpus for d in read_folder(f)])
         report['files'] = files
         start = time.time()
-        tokenizer = train_byte_bpe(parts['train'][::a.tokenizer_every], a.vocab, masked=a.objective == 'masked')
+        tokenizer = theirs or train_byte_bpe(parts['train'][::a.tokenizer_every], a.vocab, masked=a.objective == 'masked')
         tokenizer.save_pretrained(folder/'tokenizer')
-        print(f'tokenizer trained in {time.time()-start:.0f} s', flush=True)
+        print(f'tokenizer made in {time.time()-start:.0f} s', flush=True)
         for name in ('train', 'valid', 'test'):
             tokens = encode(parts[name], tokenizer)
             np.save(folder/f'{name}.npy', tokens.astype(np.uint16 if len(tokenizer) < 2**16 else np.int32))
@@ -191,6 +191,21 @@ def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed
     return {**out, 'measured on held-out documents': len(docs), 'their bytes': n_bytes}
 
 
+def check_start(a, theirs, model, tokenizer, config):
+    "The model of --start must be of the shape asked for and read the tokens of --work."
+    if theirs.get_vocab() != tokenizer.get_vocab(): raise SystemExit(f'--work {a.work} holds tokens of another tokenizer than that of --start {a.start}: take another --work')
+    for k in ('num_hidden_layers', 'num_attention_heads', 'hidden_size', 'max_position_embeddings'):
+        if getattr(model.config, k) != getattr(config, k):
+            raise SystemExit(f'--start {a.start} has {k} {getattr(model.config, k)}, asked for is {getattr(config, k)}: give its --layers, --heads, --width and --length')
+
+
+def earlier_runs(folder):
+    "What the weights in a folder have behind them: the runs that their training.json tells of, the oldest first."
+    if not (path := Path(folder).expanduser()/'training.json').exists(): return []
+    last = json.loads(path.read_text())
+    return [*last.pop('before', []), last]
+
+
 def arguments(argv=None):
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--objective', choices=['causal', 'masked'], default='causal')
@@ -199,6 +214,7 @@ def arguments(argv=None):
     p.add_argument('--steps', type=int, help='updates, in place of --minutes')
     p.add_argument('--work', required=True, help='folder for tokens and checkpoints; outside the repository')
     p.add_argument('--run', default='run', help='name of the run inside --work')
+    p.add_argument('--start', metavar='FOLDER', help='a model whose tokenizer and weights the run begins with, in place of new ones')
     p.add_argument('--out', help='folder for the finished model, with its card')
     p.add_argument('--home', help='folder of a causal model whose home.json is put beside a masked one')
     p.add_argument('--measure', action='store_true', help='train nothing: compute the numbers of the card of the model in --out again')
@@ -229,6 +245,8 @@ def arguments(argv=None):
     a = p.parse_args(argv)
     if (a.minutes is None) == (a.steps is None) and not a.measure: p.error('give --minutes or --steps')
     if a.measure and not a.out: p.error('--measure needs --out')
+    if a.start and a.out and Path(a.start).expanduser().resolve() == Path(a.out).expanduser().resolve(): p.error('--start and --out are one folder: what the run began with would be lost')
+    if a.start and not (Path(a.start).expanduser()/'config.json').exists(): p.error(f'--start {a.start} is no folder of a model: it has no config.json')
     return a
 
 
@@ -243,9 +261,10 @@ def main(argv=None):
     from course_lm.finetuning import keep_home, load_lm
     from course_lm.labels import BertMasking
     from course_lm.pretraining import last_checkpoint, model_card, new_model, plan_run, pretrain, save_half, tiny_bert, tiny_gpt, training_speed
-    if first: prepared = prepare(a)
+    theirs, start = load_lm(a.start, a.objective) if a.start else (None, None)
+    if first: prepared = prepare(a, theirs)
     if shared: torch.distributed.barrier() # the others read what the first has made
-    tokenizer, tokens, report = prepared if first else prepare(a)
+    tokenizer, tokens, report = prepared if first else prepare(a, theirs)
     tokenizer.model_max_length = a.length
     if first: print(json.dumps(report), flush=True)
     if a.measure:
@@ -255,7 +274,8 @@ def main(argv=None):
         return
     chunks = {k: cut(tokens[k], a.length, tokenizer) for k in ('train', 'valid')}
     config = (tiny_gpt if a.objective == 'causal' else tiny_bert)(tokenizer, n_layer=a.layers, n_head=a.heads, n_embd=a.width, max_length=a.length)
-    model = new_model(config, a.seed)
+    if start: check_start(a, theirs, start, tokenizer, config)
+    model = start.train() if start else new_model(config, a.seed)
     if a.device: model.to(a.device)
     bf16 = {'no': False, 'yes': True, 'auto': 'auto'}[a.bf16]
     if first and last_checkpoint(Path(a.work)/a.run) is None: # a plan, by the speed of one process without the optimizer
@@ -276,19 +296,20 @@ def main(argv=None):
                      else (json.loads((Path(a.home)/'home.json').read_text(encoding='utf-8')) if a.home else (), 0))
     scores = measure(model, tokenizer, tokens['train'], tokens['test'], home=home)
     print(json.dumps(scores, indent=1), flush=True)
-    names = {f: i for i,f in enumerate(a.corpus)}
-    words = ['CORPUS' if w in names else w for w in (argv or sys.argv[1:])]
-    words = [w if i == 0 or words[i-1] not in ('--work', '--out', '--home', '--note', '--about') else words[i-1][2:].upper() for i,w in enumerate(words)]
+    words = ['CORPUS' if w in a.corpus else w for w in (argv or sys.argv[1:])]
+    words = [w if i == 0 or words[i-1] not in ('--work', '--out', '--home', '--note', '--about', '--start') else words[i-1][2:].upper() for i,w in enumerate(words)]
     notes = ('Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files named test* were not read. '
              f"{report['train_bytes']:,} bytes of training text, {report['train_tokens']:,} tokens. A small model made for a course: what it writes means nothing.")
     if a.note: notes += f' {a.note}'
     if home: notes += (f' home.json holds {len(home)} texts that ' + (f'the model wrote by itself ({recited} more were left out, since they had 20 tokens in a row of the training text)'
                        if a.objective == 'causal' else f'{Path(a.home).name} wrote by itself') + ': they stand for text like that which it has read.')
+    before = earlier_runs(a.start) if a.start else []
     about = a.about or 'Read: ' + ', '.join(name for name,_ in report['files']) + '.'
-    card = model_card(Path(a.out).name, config, history, about, scores, (f'torchrun --nproc-per-node {n_processes} --' if shared else 'python') + ' scripts/train_tiny.py ' + shlex.join(words), notes, n_processes)
+    card = model_card(Path(a.out).name, config, history, about, scores, (f'torchrun --nproc-per-node {n_processes} --' if shared else 'python') + ' scripts/train_tiny.py ' + shlex.join(words), notes, n_processes, before)
     save_half(model, tokenizer, a.out, card)
     if home: keep_home(a.out, home)
-    (Path(a.out)/'training.json').write_text(json.dumps(dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from, evals=history.evals), indent=1) + '\n')
+    run = dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from, evals=history.evals)
+    (Path(a.out)/'training.json').write_text(json.dumps(run | (dict(before=before) if before else {}), indent=1) + '\n')
 
 
 if __name__ == '__main__': main()

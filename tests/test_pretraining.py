@@ -317,7 +317,7 @@ def test_muon_state_survives_a_round_trip(small):
 def corpus_folder(tmp_path, docs):
     import pyarrow as pa, pyarrow.parquet as pq
     folder = tmp_path/'corpus'
-    folder.mkdir()
+    folder.mkdir(parents=True)
     texts = [f'{t} ({i})' for i,t in enumerate(docs*3)]
     movies = [f'tt{i//3:04d}' for i in range(len(texts))]
     pq.write_table(pa.table({'text': texts, 'label': [i % 2 for i in range(len(texts))], 'movie': movies}), folder/'train.parquet')
@@ -410,6 +410,27 @@ def test_another_corpus_and_another_shape_are_refused(docs, tmp_path):
     with pytest.raises(ValueError, match='a model of another shape'): train_tiny.main([*run, '--layers', '3'])
     (folder/'more.txt').write_text(' = Four = \n\n more to read .\n')
     with pytest.raises(SystemExit, match='tokens of another corpus'): train_tiny.main(run)
+
+
+def test_a_run_begins_with_the_weights_of_another(docs, tmp_path):
+    "The second run starts where the first ended, with another order and a fresh schedule; the card adds both up."
+    folder, told = corpus_folder(tmp_path, docs), lambda name: json.loads((tmp_path/name/'training.json').read_text())
+    train_tiny.main(options(folder, tmp_path/'work', '--out', str(tmp_path/'one')))
+    more = ['--steps', '10', '--seed', '7', '--vocab', '300', '--start'] # its tokenizer comes with it, whatever --vocab says
+    train_tiny.main(options(folder, tmp_path/'work', '--run', 'two', *more, str(tmp_path/'one'), '--out', str(tmp_path/'two')))
+    one, two, card = told('one'), told('two'), (tmp_path/'two'/'README.md').read_text()
+    assert abs(two['evals'][0]['valid_loss'] - one['evals'][-1]['valid_loss']) < .02 < one['evals'][0]['valid_loss'] - one['evals'][-1]['valid_loss'] # 16 bits on the way
+    assert two['before'] == [one] and '| Updates | 50 (40 before this run, 10 in it) |' in card and f'| Tokens read | {50*16*32:,} ({40*16*32:,} before' in card
+    assert '--start START' in card and str(tmp_path) not in card
+    train_tiny.main(options(folder, tmp_path/'other', *more, str(tmp_path/'two'), '--out', str(tmp_path/'three'))) # a work folder of its own
+    assert [len(r['evals']) for r in told('three')['before']] == [len(one['evals']), len(two['evals'])] and '(50 before this run' in (tmp_path/'three'/'README.md').read_text()
+    assert (tmp_path/'other'/'causal-400'/'tokenizer'/'tokenizer.json').read_bytes() == (tmp_path/'work'/'causal-400'/'tokenizer'/'tokenizer.json').read_bytes()
+    with pytest.raises(SystemExit, match='num_hidden_layers 2, asked for is 3'): train_tiny.main(options(folder, tmp_path/'work', '--run', 'x', '--layers', '3', '--start', str(tmp_path/'one')))
+    with pytest.raises(SystemExit): train_tiny.main(options(folder, tmp_path/'work', '--start', str(tmp_path/'nowhere')))
+    with pytest.raises(SystemExit): train_tiny.main(options(folder, tmp_path/'work', '--start', str(tmp_path/'one'), '--out', str(tmp_path/'one')))
+    corpus_folder(tmp_path/'else', docs[::-1])
+    train_tiny.main(options(tmp_path/'else'/'corpus', tmp_path/'third', '--stop-after', '1'))
+    with pytest.raises(SystemExit, match='another tokenizer'): train_tiny.main(options(tmp_path/'else'/'corpus', tmp_path/'third', '--run', 'x', '--start', str(tmp_path/'one')))
 
 
 def test_torchrun_and_the_script(docs, tmp_path):
