@@ -139,7 +139,7 @@ def tiny_bert(
                             intermediate_size=2*n_embd, # of the gated network: two matrices in, one out
                             max_position_embeddings=max_length, initializer_range=.5/math.sqrt(n_embd), classifier_pooling='mean',
                             layer_types=['sliding_attention' if i % 2 == 0 else 'full_attention' for i in range(n_layer)], # every other block sees all,
-                            local_attention=16, # and those between eight tokens to each side: neighbours are learnt first
+                            local_attention=16, # and those between eight tokens to each side: neighbours are learnt first; what else ModernBERT has (norms, angles of positions) stays as it is
                             embedding_dropout=dropout, mlp_dropout=dropout, attention_dropout=dropout,
                             **_special_ids(tokenizer, ('bos', 'eos', 'pad', 'cls', 'sep')))
 

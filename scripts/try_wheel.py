@@ -11,7 +11,7 @@ from lessons import root
 probe = '''
 import socket, sys
 def blocked(*args, **kw): raise OSError("a socket was opened")
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = blocked
+socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = socket.create_connection = socket.getaddrinfo = blocked
 import course_lm
 from pathlib import Path
 assert Path(course_lm.__file__).is_relative_to(Path(sys.argv[1])), course_lm.__file__
@@ -37,9 +37,9 @@ def build(folder: Path) -> Path:
 
 
 def use(python: str, where: Path, **env: str) -> str:
-    "What the probe prints in that Python; course_lm must lie below `where`, and the current folder is an empty one."
+    "What the probe prints in that Python; course_lm must lie below `where`, the current folder is an empty one, and nothing says that the hub is off."
     with tempfile.TemporaryDirectory() as empty:
-        done = subprocess.run([python, "-c", probe, str(where)], cwd=empty, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", **env})
+        done = subprocess.run([python, "-c", probe, str(where)], cwd=empty, capture_output=True, text=True, env={**{k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}, "PYTHONPATH": "", **env})
     if done.returncode: raise SystemExit(done.stdout + done.stderr)
     return done.stdout
 

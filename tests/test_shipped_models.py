@@ -29,12 +29,13 @@ def test_a_folder_holds_a_small_model_its_card_and_no_pickle(name):
 
 @pytest.mark.parametrize('name', models)
 def test_the_plain_auto_classes_load_the_same_model(name):
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
     theirs = (AutoModelForCausalLM if models[name] == 'causal' else AutoModelForMaskedLM).from_pretrained(folder/name).eval()
     tok, ours = load_lm('tiny', models[name])
     ids = tok('A film like no other.', return_tensors='pt')
     assert theirs.dtype == torch.float32 and AutoTokenizer.from_pretrained(folder/name)('A film')['input_ids'] == tok('A film')['input_ids']
     torch.testing.assert_close(theirs(**ids).logits, ours(**ids).logits, rtol=0, atol=0)
+    torch.testing.assert_close(AutoModel.from_pretrained(folder/name).eval()(**ids).last_hidden_state, ours.base_model(**ids).last_hidden_state, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('name', models)
