@@ -211,7 +211,7 @@ class RunResult:
 
 # %% ../nbs/06_imdb_classification.ipynb #f0abca80
 _ANCHORS = [ # model, accuracy %, split, time, source
-    ('VADER, a word list', '69.1; 70.5', 'pooled', 'CPU', 'Raschka, STAT 453 L15'),
+    ('VADER, a word list: whole review; vote of its sentences', '69.1; 70.5', 'pooled', 'CPU', 'Raschka, STAT 453 L15'),
     ('counts + logistic regression', '88.85', 'pooled', '', 'Raschka, LLMs-from-scratch ch. 6'),
     ('tf-idf, grid search', '89.9', 'pooled', '', 'Raschka et al., Machine Learning with PyTorch and Scikit-Learn ch. 8'),
     ('NB-SVM, words and pairs', '91.2', 'official', '', 'Wang and Manning (2012)'),
@@ -219,7 +219,7 @@ _ANCHORS = [ # model, accuracy %, split, time, source
     ('LSTM; both directions', '85.98; 85.66', 'official', '', 'Machine Learning with PyTorch and Scikit-Learn ch. 15'),
     ('DistilBERT, Adam', '92.53', 'pooled', '62 min, GPU', 'Raschka, STAT 453 L19.6'),
     ('DistilBERT, AdamW, warm-up, linear', '93.30', 'pooled', '62 min, GPU', 'Raschka, STAT 453 L19.6'),
-    ('DistilBERT, Trainer', '93.78; 93.27', 'pooled', '15 min, 4 GPUs; 45 min, GPU', 'Raschka, STAT 453 L19.6; Machine Learning with PyTorch and Scikit-Learn ch. 16'),
+    ('DistilBERT, Trainer, 4 GPUs; 1 GPU', '93.78; 93.27', 'pooled', '15 min, 4 GPUs; 45 min, GPU', 'Raschka, STAT 453 L19.6; Machine Learning with PyTorch and Scikit-Learn ch. 16'),
     ('ULMFiT, forward; both directions', '94.3; 95.1', 'official, chosen on test', 'hours, GPU', 'Howard and Gugger, fastbook ch. 10'),
     ('BERT-base tuned on reviews first', '95.63', 'official', '', 'Sun et al. (2019)'),
     ('ModernBERT-large, one epoch', '95.07', 'pooled', '28 min, GPU', 'LLMs-from-scratch ch. 6'),
