@@ -312,6 +312,17 @@ def test_muon_state_survives_a_round_trip(small):
     for a,b in zip(opt.state.values(), again.state.values()): assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_the_bar_says_what_it_should(small, capsys):
+    "Updates done of all, tokens a second, and bits per byte of the last updates."
+    tok, chunks = small
+    run = pretrain(new_model(shape(tok)), tok, chunks, n_steps=3, bs=2, progress=True)
+    said = capsys.readouterr().err
+    nats, n_bytes = (sum(s[k] for s in run.steps) for k in ('nats', 'bytes'))
+    assert '3/3' in said and 'tokens/s' in said and f'{nats/math.log(2)/n_bytes:.3f} bits per byte' in said
+    pretrain(new_model(shape(tok)), tok, chunks, n_steps=1, bs=2, progress=False)
+    assert not capsys.readouterr().err
+
+
 # killed for real
 
 def corpus_folder(tmp_path, docs):
