@@ -1211,8 +1211,9 @@ class FinetuneReport:
         axes[3].plot([m['excess_low'], m['excess_high']], [0, 0], color=blue, lw=3)
         axes[3].plot([m['excess']], [0], 'o', color=blue)
         axes[3].axvline(1, color=grey)
-        axes[3].axvline({**RULES, **(self.rules or {})}['excess'], color=grey, ls=':')
-        axes[3].set(title='Bits per byte, times home', yticks=[], xlim=(min(.85, m['excess_low']-.05), max(1.2, m['excess_high']+.05)))
+        at = {**RULES, **(self.rules or {})}['excess']
+        axes[3].axvline(at, color=grey, ls=':')
+        axes[3].set(title='Bits per byte, times home', yticks=[], xlim=(min(.9, m['excess_low'], at)-.05, max(1.15, m['excess_high'], at)+.05))
         fig.suptitle(self.verdict.answer, y=1.04)
         fig.tight_layout()
         plt.close(fig)

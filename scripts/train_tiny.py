@@ -89,6 +89,8 @@ def prepare(a, theirs=None):
     from transformers import AutoTokenizer
     from course_lm.data import train_byte_bpe
     folder = Path(a.work)/f'{a.objective}-{len(theirs) if theirs else a.vocab}'
+    if theirs and folder.exists() and AutoTokenizer.from_pretrained(folder/'tokenizer').get_vocab() != theirs.get_vocab():
+        raise SystemExit(f'{folder} holds tokens of another tokenizer than that of --start {a.start}: take another --work')
     files = sorted([p.name, p.stat().st_size] for f in a.corpus for p in Path(f).expanduser().rglob('*') if p.suffix in ('.parquet', '.txt'))
     if (folder/'report.json').exists() and (was := json.loads((folder/'report.json').read_text())['files']) != files:
         raise SystemExit(f'{folder} holds the tokens of another corpus ({len(was)} files, {sum(n for _,n in was):,} bytes; --corpus has {len(files)}, {sum(n for _,n in files):,} bytes): take another --work')
@@ -191,12 +193,21 @@ def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed
     return {**out, 'measured on held-out documents': len(docs), 'their bytes': n_bytes}
 
 
-def check_start(a, theirs, model, tokenizer, config):
-    "The model of --start must be of the shape asked for and read the tokens of --work."
-    if theirs.get_vocab() != tokenizer.get_vocab(): raise SystemExit(f'--work {a.work} holds tokens of another tokenizer than that of --start {a.start}: take another --work')
-    for k in ('num_hidden_layers', 'num_attention_heads', 'hidden_size', 'max_position_embeddings'):
-        if getattr(model.config, k) != getattr(config, k):
-            raise SystemExit(f'--start {a.start} has {k} {getattr(model.config, k)}, asked for is {getattr(config, k)}: give its --layers, --heads, --width and --length')
+def check_start(a, config):
+    "The model of --start must have the shape that is asked for."
+    for k,asked in dict(num_hidden_layers=a.layers, num_attention_heads=a.heads, hidden_size=a.width, max_position_embeddings=a.length).items():
+        if (has := getattr(config, k)) != asked: raise SystemExit(f'--start {a.start} has {k} {has}, asked for is {asked}: give its --layers, --heads, --width and --length')
+
+
+def check_beginning(a, first):
+    "A run goes on only with what it began with: new weights, or those of --start."
+    from course_lm.pretraining import last_checkpoint
+    where = Path(a.work)/a.run
+    began = hashlib.sha256((Path(a.start).expanduser()/'model.safetensors').read_bytes()).hexdigest() if a.start else 'new'
+    if last_checkpoint(where) is None:
+        where.mkdir(parents=True, exist_ok=True)
+        if first: (where/'began.txt').write_text(began)
+    elif ((where/'began.txt').read_text() if (where/'began.txt').exists() else 'new') != began: raise SystemExit(f'{where} holds a run that began with other weights: take another --run')
 
 
 def earlier_runs(folder):
@@ -214,7 +225,7 @@ def arguments(argv=None):
     p.add_argument('--steps', type=int, help='updates, in place of --minutes')
     p.add_argument('--work', required=True, help='folder for tokens and checkpoints; outside the repository')
     p.add_argument('--run', default='run', help='name of the run inside --work')
-    p.add_argument('--start', metavar='FOLDER', help='a model whose tokenizer and weights the run begins with, in place of new ones')
+    p.add_argument('--start', metavar='FOLDER', help='a model whose tokenizer and weights the run begins with, in place of new ones; take a --run of its own, and another --seed for another order')
     p.add_argument('--out', help='folder for the finished model, with its card')
     p.add_argument('--home', help='folder of a causal model whose home.json is put beside a masked one')
     p.add_argument('--measure', action='store_true', help='train nothing: compute the numbers of the card of the model in --out again')
@@ -262,6 +273,7 @@ def main(argv=None):
     from course_lm.labels import BertMasking
     from course_lm.pretraining import last_checkpoint, model_card, new_model, plan_run, pretrain, save_half, tiny_bert, tiny_gpt, training_speed
     theirs, start = load_lm(a.start, a.objective) if a.start else (None, None)
+    if start: check_start(a, start.config)
     if first: prepared = prepare(a, theirs)
     if shared: torch.distributed.barrier() # the others read what the first has made
     tokenizer, tokens, report = prepared if first else prepare(a, theirs)
@@ -273,10 +285,10 @@ def main(argv=None):
         print(json.dumps(measure(model, tokenizer, tokens['train'], tokens['test'], home=home), indent=1))
         return
     chunks = {k: cut(tokens[k], a.length, tokenizer) for k in ('train', 'valid')}
-    config = (tiny_gpt if a.objective == 'causal' else tiny_bert)(tokenizer, n_layer=a.layers, n_head=a.heads, n_embd=a.width, max_length=a.length)
-    if start: check_start(a, theirs, start, tokenizer, config)
+    config = start.config if start else (tiny_gpt if a.objective == 'causal' else tiny_bert)(tokenizer, n_layer=a.layers, n_head=a.heads, n_embd=a.width, max_length=a.length)
     model = start.train() if start else new_model(config, a.seed)
     if a.device: model.to(a.device)
+    check_beginning(a, first)
     bf16 = {'no': False, 'yes': True, 'auto': 'auto'}[a.bf16]
     if first and last_checkpoint(Path(a.work)/a.run) is None: # a plan, by the speed of one process without the optimizer
         speed = training_speed(model, a.length, a.bs, bf16=bf16 is True)*n_processes
@@ -298,8 +310,9 @@ def main(argv=None):
     print(json.dumps(scores, indent=1), flush=True)
     words = ['CORPUS' if w in a.corpus else w for w in (argv or sys.argv[1:])]
     words = [w if i == 0 or words[i-1] not in ('--work', '--out', '--home', '--note', '--about', '--start') else words[i-1][2:].upper() for i,w in enumerate(words)]
-    notes = ('Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files named test* were not read. '
+    notes = ('Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files named test* were not read' + (' in this run' if a.start else '') + '. '
              f"{report['train_bytes']:,} bytes of training text, {report['train_tokens']:,} tokens. A small model made for a course: what it writes means nothing.")
+    if a.start: notes += f' It began with the tokenizer and the weights of {Path(a.start).name}; what is said here of text is said of this run.'
     if a.note: notes += f' {a.note}'
     if home: notes += (f' home.json holds {len(home)} texts that ' + (f'the model wrote by itself ({recited} more were left out, since they had 20 tokens in a row of the training text)'
                        if a.objective == 'causal' else f'{Path(a.home).name} wrote by itself') + ': they stand for text like that which it has read.')

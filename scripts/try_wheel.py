@@ -10,7 +10,10 @@ from lessons import root
 
 probe = '''
 import socket, sys
-def blocked(*args, **kw): raise OSError("a socket was opened")
+tried = []
+def blocked(*args, **kw):
+    tried.append(args)
+    raise OSError("a socket was opened")
 socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = socket.create_connection = socket.getaddrinfo = blocked
 import course_lm
 from pathlib import Path
@@ -23,6 +26,7 @@ tokenizer, model = load_lm("tiny", objective="masked")
 print("fills:", fill_mask(model, tokenizer, f"I {tokenizer.mask_token} this film.", top_k=3).token.tolist())
 tokenizer, model = load_classifier("tiny")
 print("classifies, untrained:", predict_proba(model, tokenizer, ["A fine film.", "A dull film."]).round(2).tolist())
+assert not tried, tried # nor tried and given up in silence
 '''
 
 
