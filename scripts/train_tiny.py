@@ -89,7 +89,7 @@ def prepare(a, theirs=None):
     from transformers import AutoTokenizer
     from course_lm.data import train_byte_bpe
     folder = Path(a.work)/f'{a.objective}-{len(theirs) if theirs else a.vocab}'
-    if theirs and folder.exists() and AutoTokenizer.from_pretrained(folder/'tokenizer').get_vocab() != theirs.get_vocab():
+    if theirs and (folder/'report.json').exists() and AutoTokenizer.from_pretrained(folder/'tokenizer').get_vocab() != theirs.get_vocab():
         raise SystemExit(f'{folder} holds tokens of another tokenizer than that of --start {a.start}: take another --work')
     files = sorted([p.name, p.stat().st_size] for f in a.corpus for p in Path(f).expanduser().rglob('*') if p.suffix in ('.parquet', '.txt'))
     if (folder/'report.json').exists() and (was := json.loads((folder/'report.json').read_text())['files']) != files:
