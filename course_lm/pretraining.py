@@ -760,11 +760,12 @@ def model_card(
 )->str: # Markdown
     "What somebody who loads a model should know about it: numbers of the run from its history, scores as given, machine and date of the moment when the card is written. Lesson 7."
     n, s = count_parameters(config), history.settings
-    read, flops = len(history.steps)*s['bs']*s['accumulate']*s['chunks'][1], count_flops(config, s['chunks'][1])
+    sizes = lambda s, step, tokens, seconds: (step*s['bs']*s['accumulate']*s['chunks'][1], tokens, step, round(seconds/60))
+    this = sizes(s, len(history.steps), history.tokens, history.seconds)
+    earlier = [sum(column) for column in zip(*(sizes(b['settings'], b['evals'][-1]['step'], b['evals'][-1]['tokens'], b['seconds']) for b in before))]
+    told = [f'{new + old:,} ({old:,} before this run, {new:,} in it)' for new,old in zip(this, earlier)] if before else [f'{n:,}' for n in this]
+    read, flops = this[0], count_flops(config, s['chunks'][1])
     asked = history.tokens if config.model_type == 'modernbert' else read # where the output layer is computed
-    ends = [(b['evals'][-1], b['settings']) for b in before]
-    earlier = [sum(e['step']*t['bs']*t['accumulate']*t['chunks'][1] for e,t in ends), *(sum(e[k] for e,_ in ends) for k in ('tokens', 'step')), sum(round(b['seconds']/60) for b in before)]
-    told = [f'{new + old:,}' + (f' ({old:,} before this run, {new:,} in it)' if before else '') for new,old in zip((read, history.tokens, len(history.steps), round(history.seconds/60)), earlier)]
     rows = {'Parameters': f"{n['all']:,} ({n['tokens']:,} of them in the token table)", 'Tokens read': told[0], 'Tokens scored (asked for, and counted in the loss)': told[1], 'Updates': told[2],
             'Training time, minutes': told[3], 'Machine': f"{_processor()}, {processes} process(es) of {torch.get_num_threads()} thread(s), {'bf16' if s['bf16'] else 'float32'}, torch {torch.__version__}", 'Date': f'{date.today():%d %B %Y}',
             'Recipe': f"{s['optimizer']}, learning rate {s['lr']}, {s['schedule']} with {s['warmup']} updates of warm-up, weight decay {s['weight_decay']} on matrices",
