@@ -23,13 +23,13 @@ test: .venv/.installed  ## every check, notebook and test, offline
 	$(PY) scripts/run_tests.py $(ONLY)
 
 lab: .venv/.installed  ## open lesson 1 in JupyterLab
-	$(PY) -m jupyter lab nbs/01_what_is_a_language_model.ipynb
+	$(PY) -m jupyter lab nbs/10_what_is_a_language_model.ipynb
 
 readme: .venv/.installed  ## make README.md from nbs/index.ipynb
 	$(PY) scripts/readme.py
 
-refresh: .venv/.installed  ## re-run one lesson and store its outputs: make refresh NB=nbs/02_chunking.ipynb
-	@test -n "$(NB)" || { echo "Say which notebook: make refresh NB=nbs/02_chunking.ipynb"; exit 2; }
+refresh: .venv/.installed  ## re-run one lesson and store its outputs: make refresh NB=nbs/20_chunking.ipynb
+	@test -n "$(NB)" || { echo "Say which notebook: make refresh NB=nbs/20_chunking.ipynb"; exit 2; }
 	$(PY) scripts/refresh.py $(NB)
 
 export: .venv/.installed  ## write the library from the notebooks, and clean the notebooks

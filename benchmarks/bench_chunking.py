@@ -62,7 +62,8 @@ def table(title, rows):
 
 def speed(ds, repeats, size=128):
     from trl import pack_dataset as trl_pack
-    from course_lm.chunking import _pieces, chunk_dataset
+    from course_lm.support.arrow import _pieces
+    from course_lm.chunking import chunk_dataset
     ids, fresh = ds.select_columns(['input_ids']), dict(load_from_cache_file=False)
     def saved():
         with tempfile.TemporaryDirectory() as folder: chunk_dataset(ids, size).save_to_disk(folder)
@@ -86,7 +87,8 @@ def memory(folder, size=128):
     code = f'''
 import sys, numpy as np
 from datasets import load_from_disk
-from course_lm.chunking import chunk_dataset, document_lengths
+from course_lm.support.arrow import document_lengths
+from course_lm.chunking import chunk_dataset
 def kib(key): return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith(key))
 chunk_dataset([[1]*9]*9, 4, eos_id=0)
 ds = load_from_disk({str(folder)!r}).select_columns(['input_ids'])
@@ -105,7 +107,7 @@ print((kib('VmHWM') - before)*1024/(4*tokens))
 
 def packing(ds, repeats, sizes=(128, 512, 2048)):
     from trl import pack_dataset as trl_pack
-    from course_lm.chunking import pack_dataset
+    from course_lm.packing import pack_dataset
     ids, fresh, rows = ds.select_columns(['input_ids']), dict(load_from_cache_file=False), []
     whole = dict(fresh, batch_size=len(ids))
     for size in sizes:
@@ -131,7 +133,9 @@ def _tokens(batch):
 def policies(path, vocab_size=30_000, sizes=(128, 256, 512)):
     import numpy as np
     from datasets import Dataset
-    from course_lm.chunking import document_lengths, policy_table, split_leak, tokenize_dataset
+    from course_lm.support.arrow import document_lengths
+    from course_lm.chunking import tokenize_dataset
+    from course_lm.policies import policy_table, split_leak
     from course_lm.data import train_byte_bpe
     path = Path(path)
     ds = Dataset.from_parquet(str(path/'train.parquet' if path.is_dir() else path))

@@ -51,7 +51,8 @@ def data(imdb, chunk_size, vocab_size):
     from datasets import Dataset
     from course_lm.chunking import chunk_dataset, tokenize_dataset
     from course_lm.data import python_docstrings, train_byte_bpe
-    from course_lm.labels import special_table, word_starts
+    from course_lm.support.inputs import special_table
+    from course_lm.labels import word_starts
     texts = pa.parquet.read_table(imdb, columns=["text"])["text"].to_pylist()[::10] if imdb else python_docstrings()
     tokenizer = train_byte_bpe(texts[:2000], vocab_size, masked=True)
     chunks = chunk_dataset(tokenize_dataset(texts, tokenizer, add_eos=False), chunk_size, specials=tokenizer)
@@ -77,7 +78,9 @@ def main():
     args = parser.parse_args()
     import numpy as np, torch
     from transformers import DataCollatorForLanguageModeling as Peer
-    from course_lm.labels import BertMasking, CausalLabels, ChunkMatrix, LMCollator, WholeWordMasking, choose_positions, numpy_generator
+    from course_lm.support.randomness import numpy_generator
+    from course_lm.labels import (
+        BertMasking, CausalLabels, ChunkMatrix, LMCollator, WholeWordMasking, choose_positions)
     here = machine("numpy", "torch", "pyarrow", "datasets", "transformers")
     tokenizer, chunks, with_special, with_offsets = data(args.imdb, args.chunk_size, args.vocab_size)
     order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0))[:args.batch_size].tolist()

@@ -23,7 +23,8 @@ LONGEST, BATCH = 512, 16
 def drawn(n, seed, vocab_size=2000):
     "Made-up ids in lengths as published for IMDb in wordpieces: median 226, 13.9 % above 512 (a log-normal with these has 43 % above 256; published: 42.4 %)."
     import numpy as np
-    from course_lm.data import reviews, train_byte_bpe
+    from course_lm.data import train_byte_bpe
+    from course_lm.reviews import reviews
     rng = np.random.default_rng(seed)
     lengths = np.exp(rng.normal(np.log(226), .754, n)).astype(int).clip(10, LONGEST)
     tokenizer = train_byte_bpe(reviews(300, length='short')['text'], 1000, masked=True)
@@ -46,7 +47,8 @@ def shuffled(n, seed):
 
 def ways_of(rows, tokenizer):
     "Name -> (batches of row numbers, collator)."
-    from course_lm.classification import LengthBucketedSampler, ReviewCollator, TokenBudgetSampler
+    from course_lm.classification import LengthBucketedSampler, ReviewCollator
+    from course_lm.windows import TokenBudgetSampler
     lengths, dynamic = [len(r['input_ids']) for r in rows], ReviewCollator(tokenizer)
     return lengths, {'all to 512': (shuffled(len(rows), 0), ReviewCollator(tokenizer, pad_to=LONGEST)), 'dynamic': (shuffled(len(rows), 0), dynamic),
                      'buckets': (LengthBucketedSampler(lengths, BATCH).batches(), dynamic), 'token budget': (TokenBudgetSampler(lengths, BATCH*LONGEST, max_reviews=64).batches(), dynamic)}
@@ -78,8 +80,9 @@ def main():
     parser.add_argument('--out', type=Path, default=RESULTS)
     args = parser.parse_args()
     import numpy as np, torch
-    from course_lm.classification import load_classifier, padding_waste
-    from course_lm.finetuning import new_lm
+    from course_lm.classification import load_classifier
+    from course_lm.windows import padding_waste
+    from course_lm.models import new_lm
     tokenizer, rows = real(args.imdb, args.reviews, args.seed) if args.imdb else drawn(args.reviews, args.seed)
     model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=2, n_embd=64, max_length=LONGEST)))[1].train()
     lengths, ways = ways_of(rows, tokenizer)

@@ -13,8 +13,9 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 
 from record import keep, machine, results
 
-from course_lm.labels import IGNORE_INDEX
-from course_lm.perplexity import chunked_nll, evaluate_lm, pseudo_perplexity, sliding_perplexity, trainer_metrics
+from course_lm.support.inputs import IGNORE_INDEX
+from course_lm.perplexity import chunked_nll, evaluate_lm, trainer_metrics
+from course_lm.scoring import pseudo_perplexity, sliding_perplexity
 
 transformers.logging.set_verbosity_error()
 

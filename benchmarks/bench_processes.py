@@ -20,7 +20,8 @@ def train(args):
     "One way, in a process of its own, or in several that torchrun has started; the first prints tokens per second."
     import numpy as np, torch
     from course_lm.data import train_byte_bpe
-    from course_lm.pretraining import new_model, pretrain, tiny_gpt
+    from course_lm.models import new_model, tiny_gpt
+    from course_lm.pretraining import pretrain
     torch.set_num_threads(args.threads)
     if 'RANK' in os.environ: torch.distributed.init_process_group('gloo')
     tokenizer = train_byte_bpe(['a text'], 300)

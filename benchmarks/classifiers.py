@@ -22,7 +22,8 @@ RESULTS = Path(__file__).parent/'results'/'classifiers.json'
 
 def made_up(n_train):
     from course_lm.classification import encode_reviews
-    from course_lm.data import reviews, train_byte_bpe
+    from course_lm.data import train_byte_bpe
+    from course_lm.reviews import reviews
     tokenizer = train_byte_bpe(reviews(6000, seed=11, length='short')['text'], 1200, masked=True)
     data = {k: encode_reviews(reviews(n, seed=s, length='short'), tokenizer, 128) for k,n,s in (('train', n_train, 1), ('valid', 400, 2), ('test', 1500, 3))}
     return tokenizer, data
@@ -32,7 +33,7 @@ def row(run, name, lr, seed, **more): return {'recipe': name, 'lr': lr, 'seed': 
 def recipes(args, epochs=3, n_train=1200, rates=(1e-3, 3e-3, 9e-3), only=None):
     "Adam, then one change after the other; the same seeds, weights and batches for all."
     from course_lm.classification import ENGINES, load_classifier, train_classifier, unfreeze_engine
-    from course_lm.finetuning import new_lm
+    from course_lm.models import new_lm
     tokenizer, data = made_up(n_train)
     chain = {'Adam': ('adam', {}), 'AdamW': ('adamw', {}), '+ falling rate': ('adamw-linear', dict(warmup_steps=0)), '+ warm-up': ('adamw-linear', dict(warmup_steps=.1)),
              '+ gradual unfreezing': ('unfreeze', dict(warmup_steps=.1)), '+ rates by layer': (partial(unfreeze_engine, decay=2.6), dict(warmup_steps=.1)),
@@ -54,8 +55,8 @@ def masked_body(tokenizer, epochs=6):
     "A body that has filled masks in 6,000 reviews, without their labels."
     import torch
     from course_lm.classification import LengthBucketedSampler, encode_reviews
-    from course_lm.data import reviews
-    from course_lm.finetuning import new_lm
+    from course_lm.reviews import reviews
+    from course_lm.models import new_lm
     from course_lm.labels import BertMasking, LMCollator
     enc = encode_reviews(reviews(6000, seed=11, length='short')['text'][:], tokenizer, 128)
     lm, rows = new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128), enc['input_ids'][:]
@@ -74,8 +75,10 @@ def masked_body(tokenizer, epochs=6):
 
 def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
     "Few labels: a masked body against random weights, each at the rate that is best for it on valid."
-    from course_lm.classification import load_classifier, mcnemar, nbsvm_baseline, train_classifier, unfreeze_engine
-    from course_lm.finetuning import new_lm
+    from course_lm.baselines import nbsvm_baseline
+    from course_lm.classification import load_classifier, train_classifier, unfreeze_engine
+    from course_lm.comparing import mcnemar
+    from course_lm.models import new_lm
     tokenizer, data = made_up(n_train)
     start = time.process_time()
     lm, masked_losses = masked_body(tokenizer)
@@ -110,7 +113,7 @@ def swapped(ds, other=False):
     "Made-up reviews with half of their opinion words replaced by the rest, or the other way round: each stays praise or blame."
     import re
     from datasets import Dataset
-    from course_lm.data import _bad, _feel, _good
+    from course_lm.reviews import _bad, _feel, _good
     lists = [_good, _bad, *([pair[i] for pair in pairs] for pairs in _feel.values() for i in (0, 1))]
     words = {(new if other else old): (old if other else new) for ws in lists for old,new in zip(ws[len(ws)//2:], ws)}
     word = lambda m: words[m[0].lower()].capitalize() if m[0][0].isupper() else words[m[0].lower()]
@@ -121,8 +124,10 @@ def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
     "A body that has read real reviews against the same network from random weights, each at the rate that is best for it on valid; tested on words that were labelled, and on others."
     import numpy as np
     from imdb import in_bfloat16, random_twin
-    from course_lm.classification import encode_reviews, load_classifier, mcnemar, nbsvm_baseline, predict_proba, train_classifier
-    from course_lm.data import reviews
+    from course_lm.baselines import nbsvm_baseline
+    from course_lm.classification import encode_reviews, load_classifier, predict_proba, train_classifier
+    from course_lm.comparing import mcnemar
+    from course_lm.reviews import reviews
     arms, start = {'random weights': random_twin, 'tiny-bert': lambda seed: load_classifier('tiny', seed=seed)}, time.process_time()
     plain = {k: reviews(n, seed=s, length='short') for k,n,s in (('train', n_train, 1), ('valid', 200, 2), ('test', n_test, 3))}
     data, strange = {k: swapped(v) for k,v in plain.items()}, swapped(plain['test'], other=True)
@@ -154,7 +159,7 @@ def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
 def by_movie(path, sizes):
     "So many reviews for each split, no movie in two of them."
     from datasets import concatenate_datasets
-    from course_lm.classification import imdb_splits
+    from course_lm.baselines import imdb_splits
     from course_lm.data import load_imdb
     ds = load_imdb(path)
     parts = imdb_splits(concatenate_datasets([ds[k] for k in ('train', 'test') if k in ds]), by='movie')
@@ -164,9 +169,11 @@ def by_movie(path, sizes):
 def long(args, width=128, n_train=2000, n_test=1500):
     "Real reviews in a model of 128 tokens: which part to keep, or all of it in windows. A model of its own for each way."
     import numpy as np
-    from course_lm.classification import (RunResult, encode_head_tail, encode_reviews, encode_windows, load_classifier, predict_windows, train_classifier)
+    from course_lm.baselines import RunResult
+    from course_lm.classification import encode_reviews, load_classifier, train_classifier
+    from course_lm.windows import encode_head_tail, encode_windows, predict_windows
     from course_lm.data import train_byte_bpe
-    from course_lm.finetuning import new_lm
+    from course_lm.models import new_lm
     data = by_movie(args.long, dict(train=n_train, valid=400, test=n_test))
     tokenizer = train_byte_bpe(data['train']['text'], 8000, masked=True)
     lengths, rows, start = np.array(encode_reviews(data['test'], tokenizer, 10_000)['length']), [], time.process_time()

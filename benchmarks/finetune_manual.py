@@ -38,7 +38,8 @@ def manual(n):
 
 def main(path):
     from course_lm.chunking import chunk_dataset, tokenize_dataset
-    from course_lm.finetuning import home_text, lm_loaders, load_lm, new_lm, train_loop
+    from course_lm.models import home_text, load_lm, new_lm
+    from course_lm.finetuning import lm_loaders, train_loop
     from course_lm.perplexity import evaluate_lm, token_bytes
     tokenizer, tiny = load_lm('tiny')
     n_bytes, rounds = token_bytes(tokenizer), SETTINGS['rounds']

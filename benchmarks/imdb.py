@@ -58,7 +58,7 @@ def keep(args, row):
           f"  {row['n_params']:>9,} numbers  {row['cpu_seconds']:7.1f} CPU s  chosen on {row['chosen_on'] or '-'}", flush=True)
 
 def load(args):
-    from course_lm.classification import imdb_splits
+    from course_lm.baselines import imdb_splits
     from course_lm.data import load_imdb
     ds = load_imdb(args.imdb)
     if args.split=='official': data = imdb_splits(ds, by='official', shares=SHARES['official'], seed=args.seed)
@@ -71,7 +71,7 @@ def load(args):
     return data
 
 def leaks(args, data):
-    from course_lm.classification import leak_report
+    from course_lm.baselines import leak_report
     start, cpu = time.perf_counter(), time.process_time()
     table, where = leak_report(data), machine(*PACKAGES)
     new = {'split': args.split, 'seed': args.seed, **{f'{k}_reviews': len(data[k]) for k in data}, 'rows': table.to_dict('records'),
@@ -81,8 +81,10 @@ def leaks(args, data):
 
 def baselines(args, data):
     from course_lm import classification as c
-    known = {'majority': (c.majority_baseline, {}), 'words': (c.lexicon_baseline, {}), 'counts': (c.count_baseline, {}), 'tfidf': (c.tfidf_baseline, {}),
-             'tfidf2': (c.tfidf_baseline, {'ngrams': (1, 2), 'C': 10.}), 'nbsvm': (c.nbsvm_baseline, {})}
+    from course_lm.baselines import (
+        count_baseline, lexicon_baseline, majority_baseline, nbsvm_baseline, tfidf_baseline)
+    known = {'majority': (majority_baseline, {}), 'words': (lexicon_baseline, {}), 'counts': (count_baseline, {}), 'tfidf': (tfidf_baseline, {}),
+             'tfidf2': (tfidf_baseline, {'ngrams': (1, 2), 'C': 10.}), 'nbsvm': (nbsvm_baseline, {})}
     for f,kw in [known[k] for k in args.baselines.split(',')]:
         cpu = time.process_time()
         run = f(data, **kw)
@@ -177,7 +179,7 @@ def epochs_that_fit(args, model, tokenizer, enc, batch_size):
 def encoder(args, data):
     from course_lm.classification import encode_reviews, load_classifier, train_classifier
     from course_lm.data import train_byte_bpe
-    from course_lm.finetuning import new_lm, save_lm
+    from course_lm.models import new_lm, save_lm
     max_length, spent = args.max_length or 256, {}
     if args.encoder=='scratch':
         tokenizer = train_byte_bpe(data['train']['text'], args.vocab_size, masked=True)
@@ -200,7 +202,7 @@ def encoder(args, data):
         model.config.classifier_dropout = args.dropout
         if hasattr(model, 'drop'): model.drop.p = args.dropout
     if args.cut_off=='both':
-        from course_lm.classification import encode_head_tail
+        from course_lm.windows import encode_head_tail
         enc = {k: encode_head_tail(v, tokenizer, max_length) for k,v in data.items()}
     else: enc = {k: encode_reviews(v, tokenizer, max_length, args.cut_off) for k,v in data.items()}
     batch_size = args.batch_size or 32

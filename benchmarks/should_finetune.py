@@ -26,7 +26,8 @@ def held_out(folder):
     return parts['test'], [p.strip() for t in parts['wiki_test'] for p in t.split('\n') if len(p) > 200]
 
 def corpora(reviews, wiki, home, draw):
-    from course_lm.data import python_docs, python_docstrings, python_source, reviews as made_up
+    from course_lm.data import python_docs, python_docstrings, python_source
+    from course_lm.reviews import reviews as made_up
     code = [re.sub(r'(?s)\"\"\".*?\"\"\"|\'\'\'.*?\'\'\'', '', s) for s in draw.sample(python_source(), 150)] # without docstrings
     code = [s[i:i+LONGEST] for s in code for i in range(0, min(len(s), 3*LONGEST), LONGEST)]
     found = {"the model's own writing": home[1::2], 'IMDb reviews, held out': reviews, 'WikiText-2': wiki, 'made-up reviews': made_up(500)['text'],
@@ -39,7 +40,7 @@ def corpora(reviews, wiki, home, draw):
 
 def homes_compared(own, real, tok, model):
     "The model's own writing beside held-out reviews cut to its lengths."
-    from course_lm.finetuning import measure_texts
+    from course_lm.advice import measure_texts
     n = min(len(own), 120)
     m = measure_texts(real[:2*n], tok, model, own, n=n)
     same = measure_texts(real[:n], tok, model, real[n:2*n], n=n)
@@ -56,7 +57,7 @@ def up_to(texts, n):
 
 def row(name, texts, n, updates, homes, tok, model):
     "Verdicts with both homes, and the starts compared."
-    from course_lm.finetuning import compare_starts, should_finetune
+    from course_lm.advice import compare_starts, should_finetune
     valid, train = texts[:SETTINGS['scored_texts']], up_to(texts[SETTINGS['scored_texts']:], n)
     if sum(map(len, train)) < .9*n: return None
     reports = {k: should_finetune(train, tok, model, h, n=SETTINGS['pairs']) for k,h in homes.items()}
@@ -68,7 +69,8 @@ def row(name, texts, n, updates, homes, tok, model):
                 own_tokens_times_as_long=round(m['own_bytes_per_token']/m['bytes_per_token'], 2), counter_by_model=round(m['counter']/m['bits_per_byte'], 2))
 
 def main(folder, only=None):
-    from course_lm.finetuning import RULES, home_text, load_lm
+    from course_lm.models import home_text, load_lm
+    from course_lm.advice import RULES
     began, draw = time.process_time(), random.Random(SETTINGS['seed'])
     reviews, wiki = held_out(folder)
     tok, model = load_lm('tiny')

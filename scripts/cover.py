@@ -23,8 +23,9 @@ def bits(texts: list[str], test: list[str], tokenizer) -> dict[str, float]:
 def transformers(texts: list[str], valid: list[str], test: list[str]):
     "tiny-gpt, which has read film reviews, before and after it is tuned on this text (the round is chosen on `valid`): bits per byte of `test`, and the tuned model."
     from course_lm.chunking import lm_datasets
-    from course_lm.finetuning import lm_loaders, load_lm, train_loop
-    from course_lm.perplexity import score_texts
+    from course_lm.models import load_lm
+    from course_lm.finetuning import lm_loaders, train_loop
+    from course_lm.scoring import score_texts
     tokenizer, model = load_lm("tiny")
     score = lambda: sum(score_texts(model, tokenizer, test)).bits_per_byte
     before = score()
@@ -52,7 +53,7 @@ def main() -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
     from course_lm.data import python_docs
-    from course_lm.perplexity import surprisal
+    from course_lm.scoring import surprisal
     docs = python_docs()
     train, valid, test = [d for i, d in enumerate(docs) if i % 8 and i % 16 != 4], docs[4::16], docs[::8]
     neural, tokenizer, model = transformers(train, valid, test)

@@ -19,7 +19,8 @@ import transformers.models.gpt2.modeling_gpt2, transformers.models.modernbert.mo
 
 from course_lm.chunking import lm_datasets
 from course_lm.data import python_docs, train_byte_bpe
-from course_lm.finetuning import lm_loaders, new_lm, train_loop
+from course_lm.models import new_lm
+from course_lm.finetuning import lm_loaders, train_loop
 
 RUNS = {'causal, dropout': dict(masked=False, accumulate=1), 'masked, best kept': dict(masked=True, accumulate=2, keep_best=True)}
 # a fork has everything imported; where there is none (Windows), each child imports by itself

@@ -19,12 +19,12 @@ def all_notebooks() -> list[Path]:
 
 
 def lesson_notebooks() -> list[Path]:
-    "The numbered lessons and their second and third parts (05, 05b, 05c), in order; 10 and 11 are reference pages, not lessons."
-    return sorted(nbs.glob("0[0-9]*_*.ipynb"))
+    "The numbered lessons, in order; those from 90 are tools and reference pages."
+    return sorted(nbs.glob("[0-8][0-9]_*.ipynb"))
 
 
 def number(path: Path) -> str:
-    "05 of 05_fine_tuning.ipynb, 05b of its second part."
+    "20 of 20_chunking.ipynb."
     return path.stem.split("_")[0]
 
 

@@ -21,7 +21,7 @@ def markdown(nb) -> str:
     nb.cells = [blank(c) for c in nb.cells]
     text = MarkdownExporter(config=Config()).from_notebook_node(nb)[0]
     text = text.replace("](images/", "](nbs/images/").replace('src="images/', 'src="nbs/images/').replace("](../", "](")
-    text = re.sub(r"\]\((\d\d\w*\.ipynb[^)]*)\)", r"](nbs/\1)", text)
+    text = re.sub(r"\]\(((?:\d\d|support/)\w*\.ipynb[^)]*)\)", r"](nbs/\1)", text)
     return "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"Run notebooks in fresh kernels and store their outputs, clean: `python scripts/refresh.py nbs/02_chunking.ipynb`."
+"Run notebooks in fresh kernels and store their outputs, clean: `python scripts/refresh.py nbs/20_chunking.ipynb`."
 import sys
 from pathlib import Path
 

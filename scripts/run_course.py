@@ -1,8 +1,8 @@
 """Run every lesson in order, offline, each in a fresh kernel. Executed notebooks and HTML pages go to `_run/`.
 
     python scripts/run_course.py            # all lessons
-    python scripts/run_course.py 02 05      # these, with their second parts (05b, ...)
-    python scripts/run_course.py 05b        # this one
+    python scripts/run_course.py 20 5       # this one, and all of lesson 5
+    python scripts/run_course.py 21         # this one
 
 Exits with 1 if any lesson failed; the others still run.
 """

@@ -1,7 +1,7 @@
 """Everything that must hold before a change lands, offline; prints `N passed, M failed` last.
 
     python scripts/run_tests.py              # everything
-    python scripts/run_tests.py sync 03      # the sync check and notebook 03 only
+    python scripts/run_tests.py sync 30      # the sync check and notebook 30 only
     python scripts/run_tests.py pytest
 """
 import json, os, subprocess, sys, time

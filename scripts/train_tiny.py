@@ -49,7 +49,7 @@ def classification_movies(docs):
     rows = [d for d in docs if d['labelled'] and d['movie']]
     if len(rows) < 100: return set()
     from datasets import Dataset
-    from course_lm.classification import imdb_splits
+    from course_lm.baselines import imdb_splits
     ds = Dataset.from_dict({'text': ['']*len(rows), 'label': [i % 2 for i in range(len(rows))], 'movie': [d['movie'] for d in rows]})
     parts = imdb_splits(ds, by='movie')
     return set(parts['valid']['movie']) | set(parts['test']['movie'])
@@ -62,7 +62,7 @@ def split_documents(docs, seed=42):
     in 40 each, by a hash of the text. Raises `ValueError` where a part gets none.
     Those movies' reviews are not trained on, nor any review of a movie that lesson 6 keeps for its valid and test, nor files named
     test*; a text that stands in valid or test is not trained on either, and no text twice."""
-    from course_lm.pretraining import deduplicate
+    from course_lm.scratch import deduplicate
     kept, by_movie = classification_movies(docs), any(d['movie'] for d in docs)
     parts = dict(train=[], valid=[], test=[], left_out=[], wiki_test=[])
     for d in docs:
@@ -143,8 +143,8 @@ def own_writing(model, tokenizer, train, n=240, at_least=20, seed=0):
 
     It stands for text like that which the model has read, where that text itself must not be given away: so a text with
     `at_least` tokens in a row that stand in the training text is left out."""
-    from course_lm.finetuning import generate_text
-    from course_lm.pretraining import _runs, _stand_in
+    from course_lm.predictions import generate_text
+    from course_lm.releasing import _runs, _stand_in
     new, known, kept, recited = min(200, tokenizer.model_max_length-1), np.unique(_runs(train, at_least)), [], 0
     for i in range(0, n, 60):
         for text in generate_text(model, tokenizer, ['']*min(60, n-i), max_new_tokens=new, seed=seed+i):
@@ -159,8 +159,10 @@ def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed
     import math, torch
     from course_lm.labels import BertMasking, LMCollator
     from course_lm.ngram import NGramLM
-    from course_lm.perplexity import TokenAccuracy, evaluate_lm, score_texts, token_bytes
-    from course_lm.pretraining import recitations, xz_bits
+    from course_lm.perplexity import TokenAccuracy, evaluate_lm, token_bytes
+    from course_lm.scoring import score_texts
+    from course_lm.pretraining import xz_bits
+    from course_lm.releasing import recitations
     docs = documents_of(test, tokenizer)[:n_documents]
     texts = [tokenizer.decode(d) for d in docs]
     n_bytes, out = sum(len(t.encode()) for t in texts), {}
@@ -269,9 +271,13 @@ def main(argv=None):
     shared, first = n_processes > 1, os.environ.get('RANK', '0') == '0'
     if shared and a.device == 'cuda': torch.cuda.set_device(int(os.environ['LOCAL_RANK'])) # a GPU for each
     if shared: torch.distributed.init_process_group('nccl' if a.device == 'cuda' else 'gloo')
-    from course_lm.finetuning import keep_home, load_lm
+    from course_lm.models import load_lm
+    from course_lm.advice import keep_home
     from course_lm.labels import BertMasking
-    from course_lm.pretraining import last_checkpoint, model_card, new_model, plan_run, pretrain, save_half, tiny_bert, tiny_gpt, training_speed
+    from course_lm.models import new_model, tiny_bert, tiny_gpt
+    from course_lm.scratch import plan_run, training_speed
+    from course_lm.pretraining import last_checkpoint, pretrain
+    from course_lm.releasing import model_card, save_half
     theirs, start = load_lm(a.start, a.objective) if a.start else (None, None)
     if start: check_start(a, start.config)
     if first: prepared = prepare(a, theirs)

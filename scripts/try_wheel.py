@@ -18,7 +18,8 @@ socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = socket
 import course_lm
 from pathlib import Path
 assert Path(course_lm.__file__).is_relative_to(Path(sys.argv[1])), course_lm.__file__
-from course_lm.finetuning import fill_mask, generate_text, load_lm
+from course_lm.models import load_lm
+from course_lm.predictions import fill_mask, generate_text
 from course_lm.classification import load_classifier, predict_proba
 tokenizer, model = load_lm("tiny")
 print("writes:", repr(generate_text(model, tokenizer, "The film", max_new_tokens=12, temperature=0)))

@@ -8,9 +8,13 @@ import pytest
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_from_disk
 from datasets.table import InMemoryTable
 
-from course_lm.chunking import (POLICIES, ChunkReport, chunk_dataset, chunk_explorer, chunk_ids, chunk_stream, document_lengths, draw_chunks, lm_datasets,
-                                pack_dataset, plan_chunks, segment_mask, split_leak, suggest_chunk_size, tokenize_dataset)
-from course_lm.chunking import _best_fit, _context, _memory
+from course_lm.support.arrow import document_lengths
+from course_lm.chunking import chunk_dataset, chunk_ids, lm_datasets, tokenize_dataset
+from course_lm.policies import ChunkReport, POLICIES, chunk_explorer, draw_chunks, plan_chunks, split_leak
+from course_lm.packing import pack_dataset, segment_mask
+from course_lm.streaming import chunk_stream, suggest_chunk_size
+from course_lm.policies import _best_fit
+from course_lm.streaming import _context, _memory
 from course_lm.data import train_byte_bpe
 
 rng = np.random.default_rng(0)

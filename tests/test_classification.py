@@ -8,12 +8,18 @@ import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
-from course_lm.classification import (LSTMClassifier, LengthBucketedSampler, ReviewCollator, RunResult, accuracy_by, anchors_table, calibration_curve, calibration_error, check_reviews,
-                                      choose_best, classify, confusion_table, count_baseline, encode_reviews, imdb_splits, leak_report, lexicon_baseline, lexicon_score, load_classifier,
-                                      lstm_baseline, majority_baseline, make_optimizer, mcnemar, most_confident_mistakes, nbsvm_baseline, near_duplicates, predict_proba, results_table,
-                                      seeds_table, tfidf_baseline, train_classifier, wilson_interval, word_tokenizer)
-from course_lm.data import reviews, train_byte_bpe
-from course_lm.finetuning import load_lm, new_lm, save_lm
+from course_lm.baselines import (
+    RunResult, anchors_table, check_reviews, choose_best, count_baseline, imdb_splits, leak_report,
+    lexicon_baseline, lexicon_score, majority_baseline, nbsvm_baseline, near_duplicates, results_table,
+    tfidf_baseline, wilson_interval)
+from course_lm.classification import (
+    LSTMClassifier, LengthBucketedSampler, ReviewCollator, classify, confusion_table, encode_reviews,
+    load_classifier, lstm_baseline, make_optimizer, most_confident_mistakes, predict_proba,
+    train_classifier, word_tokenizer)
+from course_lm.comparing import accuracy_by, calibration_curve, calibration_error, mcnemar, seeds_table
+from course_lm.data import train_byte_bpe
+from course_lm.reviews import reviews
+from course_lm.models import load_lm, new_lm, save_lm
 
 root = Path(__file__).resolve().parent.parent
 
@@ -102,7 +108,7 @@ def test_tiny_is_the_courses_own_bert():
 def test_tiny_tells_praise_from_blame_by_reading_alone():
     "Twenty adjectives are told, twenty guessed: without a label in its reading, it has put them on two sides."
     from sklearn.linear_model import LogisticRegression
-    from course_lm.data import _bad, _good
+    from course_lm.reviews import _bad, _good
     tokenizer, model = load_classifier('tiny')
     with torch.no_grad(): x = torch.stack([model.base_model(**tokenizer(f'The film was {w}.', return_tensors='pt', return_token_type_ids=False)).last_hidden_state[0].mean(0) for w in _good+_bad]).numpy()
     x, y = (x - x.mean(0))/x.std(0), np.repeat([1, 0], 20)
@@ -396,7 +402,7 @@ def test_baselines_that_need_no_training(data):
     run = lexicon_baseline({'test': data['test']})
     assert run.n_params == 0 and run.n == 30 and run.chosen_on is None
     assert lexicon_baseline({'test': data['test']}, lexicon={}).predictions.sum() == 0
-    from course_lm.classification import VALENCES
+    from course_lm.baselines import VALENCES
     assert all(w == w.lower() and -4 <= v <= 4 and v for w,v in VALENCES.items()) and 150 <= len(VALENCES) <= 300
 
 @settings(max_examples=60, deadline=None)
@@ -686,8 +692,8 @@ def test_what_was_measured_holds():
 
 def test_lesson_shows_what_was_measured():
     results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
-    nb = json.loads((root/'nbs'/'06_imdb_classification.ipynb').read_text())
-    shown = ' '.join(''.join(v) for c in nb['cells'] for o in c.get('outputs', []) for k,v in o.get('data', {}).items() if k == 'text/html')
+    cells = [c for p in sorted((root/'nbs').glob('6*.ipynb')) for c in json.loads(p.read_text())['cells']]
+    shown = ' '.join(''.join(v) for c in cells for o in c.get('outputs', []) for k,v in o.get('data', {}).items() if k == 'text/html')
     for r in results['runs']:
         if r['split'] == 'lecture' or r['train_reviews'] == 20_000:
             assert r['name'] in shown and f"{100*r['test_accuracy']:.1f}" in shown and r['date'] in shown, r['name']

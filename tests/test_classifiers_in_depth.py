@@ -9,10 +9,16 @@ import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
-from course_lm.classification import (ENGINES, LengthBucketedSampler, ReviewCollator, TokenBudgetSampler, compare_seeds, encode_head_tail, encode_reviews, encode_windows, fastai_engine, load_classifier,
-                                      log_odds, padding_waste, predict_proba, predict_windows, review_box, show_importance, token_importance, train_classifier, trainer_engine, unfreeze_engine, unfreezing)
-from course_lm.data import reviews, train_byte_bpe
-from course_lm.finetuning import layer_groups, new_lm
+from course_lm.classification import (
+    ENGINES, LengthBucketedSampler, ReviewCollator, encode_reviews, fastai_engine, load_classifier,
+    predict_proba, train_classifier, trainer_engine, unfreeze_engine, unfreezing)
+from course_lm.windows import (
+    TokenBudgetSampler, encode_head_tail, encode_windows, log_odds, padding_waste, predict_windows,
+    review_box, show_importance, token_importance)
+from course_lm.comparing import compare_seeds
+from course_lm.data import train_byte_bpe
+from course_lm.reviews import reviews
+from course_lm.models import layer_groups, new_lm
 
 root = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.filterwarnings('ignore:`torch.jit.script` is deprecated:FutureWarning')

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from course_lm import cli, data
-from course_lm.data import (cache_dir, doctor, load_imdb, load_wikitext, python_docs, python_docstrings, python_source,
-                            review_label, review_votes, reviews, show_review, train_byte_bpe)
+from course_lm.reviews import _bad, _cues, _good, _words
+from course_lm.data import (
+    load_imdb, load_wikitext, python_docs, python_docstrings, python_source, train_byte_bpe)
+from course_lm.reviews import review_label, review_votes, reviews, show_review
+from course_lm.cli import cache_dir, doctor
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_parsing_the_library_imports_nothing_of_it():
 
 
 def test_texts_are_the_same_in_every_process():
-    code = "import hashlib; from course_lm.data import *; print(hashlib.sha256(repr((python_docs(), python_docstrings(), python_source(50))).encode()).hexdigest())"
+    code = "import hashlib; from course_lm.data import python_docs, python_docstrings, python_source; print(hashlib.sha256(repr((python_docs(), python_docstrings(), python_source(50))).encode()).hexdigest())"
     runs = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": s}).stdout for s in "12"}
     assert len(runs) == 1
 
@@ -120,16 +123,16 @@ def test_lengths():
 def test_cues_serve_both_labels():
     ds = reviews(4000, 9, "short")
     count = {l: Counter(w for t, y in zip(ds["text"], ds["label"]) if y == l for w in t.lower().replace(".", "").split()) for l in (0, 1)}
-    for word in data._good + data._bad:
+    for word in _good + _bad:
         share = count[1][word] / (count[0][word] + count[1][word])
         assert .1 < share < .9, (word, share)
     assert all(.38 < count[1][w] / (count[0][w] + count[1][w]) < .62 for w in ("not", "but", "hardly", "never"))
 
 
 def test_facts_hold_no_cue():
-    facts = [f.format_map(dict.fromkeys("title day genre director kin star second role role2 deed place minutes few".split(), "")) for f in data._words["fact"] + data._words["open"]]
-    said = " ".join(facts + [w for k, ws in data._words.items() if k not in ("fact", "open") for w in ws]).lower().split()
-    assert not set(said) & set(data._cues)
+    facts = [f.format_map(dict.fromkeys("title day genre director kin star second role role2 deed place minutes few".split(), "")) for f in _words["fact"] + _words["open"]]
+    said = " ".join(facts + [w for k, ws in _words.items() if k not in ("fact", "open") for w in ws]).lower().split()
+    assert not set(said) & set(_cues)
 
 
 @pytest.mark.parametrize("sentence, vote", [
@@ -377,7 +380,7 @@ def test_doctor_reports_a_broken_machine(tmp_path, monkeypatch):
 
 def test_doctor_never_raises(monkeypatch):
     def broken(*args): raise RuntimeError("odd machine"); yield
-    for name in ("_machine", "_packages", "_assets"): monkeypatch.setattr(data, name, broken)
+    for name in ("_machine", "_packages", "_assets"): monkeypatch.setattr(cli, name, broken)
     assert doctor().hint.tolist() == ["RuntimeError: odd machine"] * 3
 
 
@@ -395,7 +398,7 @@ def test_doctor_finds_what_was_downloaded(tmp_path, monkeypatch):
     (tmp_path / "datasets" / "stanfordnlp___imdb").mkdir(parents=True)
     (tmp_path / "datasets" / "stanfordnlp___imdb" / "train.arrow").write_bytes(b"x")
     assert look()[model] == look()[table] == "in the hub cache"
-    monkeypatch.setattr(data, "_on_hub", lambda kind, name: kind == "dataset")
+    monkeypatch.setattr(cli, "_on_hub", lambda kind, name: kind == "dataset")
     asked = look(network=True)
     assert asked["dataset Salesforce/wikitext"] == "on the hub" and asked["model distilbert/distilbert-base-uncased"] == "not reachable"
 

@@ -6,6 +6,9 @@ import numpy as np, pytest, torch
 import datasets
 
 from course_lm import finetuning as ft
+from course_lm.models import layer_groups, load_lm, new_lm
+from course_lm.engines import check_one_batch, train_accelerate, train_fastai, train_trainer
+from course_lm.learner import lm_block, lm_dataloaders, lm_learner, transformer_splitter
 from course_lm.chunking import lm_datasets
 from course_lm.data import train_byte_bpe
 from course_lm.labels import BertMasking, LMCollator
@@ -16,11 +19,11 @@ pytestmark = [pytest.mark.filterwarnings('ignore::FutureWarning'), pytest.mark.f
 texts = [f'The name {a} is bound to the {b} of the {c}, and not to its {d}.' for a in 'xyz' for b in ('value', 'type', 'class')
          for c in ('object', 'module', 'function') for d in ('scope', 'frame')]
 toks = {masked: train_byte_bpe(texts, 300, masked=masked) for masked in (False, True)}
-engines = dict(train_loop=ft.train_loop, accelerate=ft.train_accelerate, trainer=ft.train_trainer, fastai=ft.train_fastai)
+engines = dict(train_loop=ft.train_loop, accelerate=train_accelerate, trainer=train_trainer, fastai=train_fastai)
 def same(a, b): torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 def a_model(masked=False, dropout=.1, seed=42):
-    model = ft.new_lm(toks[masked], n_embd=32, seed=seed)
+    model = new_lm(toks[masked], n_embd=32, seed=seed)
     for m in model.modules():
         if isinstance(m, torch.nn.Dropout): m.p = dropout
     return model
@@ -92,13 +95,16 @@ def test_engines_leave_no_trace_and_refuse(name):
 two_processes = '''
 import json, os, torch
 from course_lm import finetuning as ft
+from course_lm.models import layer_groups, load_lm, new_lm
+from course_lm.engines import check_one_batch, train_accelerate, train_fastai, train_trainer
+from course_lm.learner import lm_block, lm_dataloaders, lm_learner, transformer_splitter
 from course_lm.data import train_byte_bpe
 tok = train_byte_bpe(['the name is bound to the value of the object']*9, 270)
 rows = [{'input_ids': torch.randint(5, 260, (6 + i % 9,), generator=torch.Generator().manual_seed(i)).tolist()} for i in range(32)]
 train, valid = ft.lm_loaders((rows, rows), tok, bs=4)
 more = dict(accumulate=2) if os.environ.get('WORLD_SIZE', '1') == '1' else {}
-engine = ft.train_loop if more else ft.train_accelerate
-h = engine(ft.new_lm(tok, n_embd=32), train, valid, epochs=2, lr=3e-3, progress=False, **more)
+engine = ft.train_loop if more else train_accelerate
+h = engine(new_lm(tok, n_embd=32), train, valid, epochs=2, lr=3e-3, progress=False, **more)
 if os.environ.get('RANK', '0') == '0': print(json.dumps([h.losses, [s['tokens'] for s in h.steps], [e['valid_loss'] for e in h.evals]]))
 '''
 
@@ -174,7 +180,7 @@ def test_another_run_is_refused(tmp_path, monkeypatch):
     for kw,said in [(dict(lr=1e-3), r'lr=0\.003 \(now 0\.001\)'), (dict(seed=1), r'seed=42 \(now 1\)'), (dict(n_steps=25), r'n_steps=24 \(now 25\)'),
                     (dict(schedule='linear'), "schedule='one_cycle'"), (dict(accumulate=1), 'accumulate=2'), (dict(keep_best=False), 'keep_best'),
                     (dict(betas=(.9, .95)), 'betas'), (dict(train=loaders(bs=4)[0]), 'train='), (dict(train=other_rows[0]), 'train='), (dict(valid=other_rows[1]), 'valid='),
-                    (dict(model=a_model(dropout=0.).float()), None), (dict(model=ft.new_lm(toks[False], n_embd=16)), 'model=')]:
+                    (dict(model=a_model(dropout=0.).float()), None), (dict(model=new_lm(toks[False], n_embd=16)), 'model=')]:
         if said is None: continue
         with pytest.raises(ValueError, match=said): a_run(tmp_path, **kw)
     with pytest.raises(ValueError, match='take the same settings, another folder, or resume=False'): a_run(tmp_path, lr=1e-3)
@@ -225,7 +231,7 @@ def test_layer_groups(shape, head):
     import transformers as t
     suffix = head if head != 'LM' else 'LMHeadModel' if shape == 'GPT2' else 'ForMaskedLM'
     model = getattr(t, shape + suffix)(shapes()[shape])
-    groups = ft.layer_groups(model)
+    groups = layer_groups(model)
     names = {id(p): n for n,p in model.named_parameters()}
     assert list(groups)[:4] == ['embeddings', 'block 0', 'block 1', 'block 2'] and set(groups) <= {'embeddings', 'block 0', 'block 1', 'block 2', 'head'}
     found = [id(p) for g in groups.values() for p in g]
@@ -235,10 +241,10 @@ def test_layer_groups(shape, head):
     assert all('mbedding' in names[id(p)] or names[id(p)].split('.')[-2] in ('wte', 'wpe') for p in groups['embeddings'])
     for i in range(3): assert all(f'.{i}.' in names[id(p)] for p in groups[f'block {i}']) and len(groups[f'block {i}']) == len(groups['block 1']) + (shape == 'ModernBert' and i == 0)*-1
     if head == 'ForSequenceClassification': assert any('classifier' in names[id(p)] or 'score' in names[id(p)] for p in groups['head'])
-    assert [len(g) for g in ft.transformer_splitter(torch.nn.ModuleDict({'lm': model}))] == [len(g) for g in groups.values()]
+    assert [len(g) for g in transformer_splitter(torch.nn.ModuleDict({'lm': model}))] == [len(g) for g in groups.values()]
 
 def test_models_without_blocks():
-    with pytest.raises(ValueError, match='no nn.ModuleList of blocks'): ft.layer_groups(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match='no nn.ModuleList of blocks'): layer_groups(torch.nn.Linear(2, 2))
 
 @pytest.mark.parametrize('shape', ['GPT2', 'Bert', 'Roberta', 'DistilBert', 'ModernBert'])
 def test_frozen_groups_do_not_move(shape):
@@ -246,9 +252,9 @@ def test_frozen_groups_do_not_move(shape):
     masked = shape != 'GPT2'
     torch.manual_seed(0)
     model = getattr(t, shape + ('ForMaskedLM' if masked else 'LMHeadModel'))(shapes()[shape])
-    dls = ft.lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[masked], 16), toks[masked], bs=8, device='cpu')
-    learn = ft.lm_learner(dls, model)
-    groups = list(ft.layer_groups(model).values())
+    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[masked], 16), toks[masked], bs=8, device='cpu')
+    learn = lm_learner(dls, model)
+    groups = list(layer_groups(model).values())
     assert len(learn.splitter(learn.model)) == len(groups)
     with learn.no_bar(), learn.no_logging():
         for n in (3, 2, 0):
@@ -269,8 +275,8 @@ def test_the_data_block_gives_the_same_batches():
     for masked in (False, True):
         data = lm_datasets(texts[:40], texts[40:], toks[masked], 16)
         rows, n = datasets.concatenate_datasets([data['train'], data['valid']]), len(data['train'])
-        block = DataBlock(blocks=ft.lm_block(toks[masked]), splitter=IndexSplitter(range(n, len(rows))))
-        a, b = block.dataloaders(rows, bs=8, device='cpu'), ft.lm_dataloaders(data, toks[masked], bs=8, device='cpu')
+        block = DataBlock(blocks=lm_block(toks[masked]), splitter=IndexSplitter(range(n, len(rows))))
+        a, b = block.dataloaders(rows, bs=8, device='cpu'), lm_dataloaders(data, toks[masked], bs=8, device='cpu')
         for i in (0, 1):
             one, two = list(a[i]), list(b[i])
             assert len(one) == len(two) > 2
@@ -279,21 +285,21 @@ def test_the_data_block_gives_the_same_batches():
                 same(y, w)
         again = a[1].new()
         same(again.one_batch()[1], a[1].one_batch()[1])
-        learn = ft.lm_learner(a, a_model(masked))
+        learn = lm_learner(a, a_model(masked))
         with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
         assert learn.validate()[0] == pytest.approx(evaluate_lm(learn.lm, loaders(masked)[1]).cross_entropy, rel=1e-4)
 
 def test_a_learner_exports_a_folder_without_a_pickle(tmp_path):
-    dls = ft.lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
-    learn = ft.lm_learner(dls, a_model(), path=tmp_path)
+    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
+    learn = lm_learner(dls, a_model(), path=tmp_path)
     folder = learn.export('lm')
     assert {p.suffix for p in folder.iterdir()} <= {'.json', '.safetensors'} and folder.parent == tmp_path
-    _, back = ft.load_lm(folder)
+    _, back = load_lm(folder)
     for a,b in zip(back.parameters(), learn.lm.parameters()): same(a, b)
 
 def test_losses_and_half_precision():
     from fastai.callback.core import Callback
-    dls = ft.lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
+    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
     class Half(Callback): # what to_bf16 does on a GPU
         order = 10
         def before_batch(self): self.c = torch.autocast('cpu', torch.bfloat16); self.c.__enter__()
@@ -303,7 +309,7 @@ def test_losses_and_half_precision():
         def after_loss(self): self.c.__exit__(None, None, None)
     out = {}
     for name,kw in {'model': dict(loss='model'), 'fastai': dict(loss='fastai'), 'half': dict(cbs=[Half()])}.items():
-        learn = ft.lm_learner(dls, a_model(dropout=0.), **kw)
+        learn = lm_learner(dls, a_model(dropout=0.), **kw)
         with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
         out[name] = learn.recorder.values[-1]
     assert list(out['model']) == pytest.approx(list(out['fastai']), rel=1e-4)
@@ -311,12 +317,12 @@ def test_losses_and_half_precision():
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_the_shipped_models_in_fastai(objective):
-    tok, lm = ft.load_lm('tiny', objective)
-    groups = ft.layer_groups(lm)
+    tok, lm = load_lm('tiny', objective)
+    groups = layer_groups(lm)
     assert list(groups) == ['embeddings', 'block 0', 'block 1', 'block 2', 'block 3', 'head']
     assert sum(p.numel() for g in groups.values() for p in g) == sum(p.numel() for p in lm.parameters())
     data = lm_datasets(texts[:40], texts[40:], tok, 32)
-    learn = ft.lm_learner(ft.lm_dataloaders(data, tok, bs=8, device='cpu'), lm)
+    learn = lm_learner(lm_dataloaders(data, tok, bs=8, device='cpu'), lm)
     score = lambda: evaluate_lm(lm, ft.lm_loaders(data, tok, bs=8)[1]).cross_entropy
     knew, before = score(), {k: [p.detach().clone() for p in g] for k,g in groups.items()}
     assert knew < math.log(len(tok)), 'a model that has read knows something'
@@ -335,7 +341,7 @@ def test_a_good_batch(masked):
     model, (train, _) = a_model(masked, dropout=0.), loaders(masked)
     batch = next(iter(train))
     before, state = [p.detach().clone() for p in model.parameters()], torch.get_rng_state()
-    frame = ft.check_one_batch(model, batch, untrained=True, n_steps=80, lr=1e-2)
+    frame = check_one_batch(model, batch, untrained=True, n_steps=80, lr=1e-2)
     assert wrong_rows(frame) == [] and len(frame) == 9, frame
     for a,b in zip(before, model.parameters()): same(a, b)
     same(torch.get_rng_state(), state)
@@ -343,7 +349,7 @@ def test_a_good_batch(masked):
 
 def test_what_is_wrong_is_named():
     batch = next(iter(loaders()[0]))
-    change = lambda **kw: wrong_rows(ft.check_one_batch(a_model(dropout=0.), {**batch, **kw}, n_steps=3))
+    change = lambda **kw: wrong_rows(check_one_batch(a_model(dropout=0.), {**batch, **kw}, n_steps=3))
     ids, labels = batch['input_ids'], batch['labels']
     assert change(labels=labels[:, 1:]) == ['shape']
     assert change(input_ids=ids.clone().fill_(300)) == ['ids']
@@ -353,15 +359,15 @@ def test_what_is_wrong_is_named():
     assert 'labels are the inputs' in change(labels=torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], -100)], 1))
     assert change() == ['learns one batch']
     frozen = a_model(dropout=0.).requires_grad_(False)
-    assert wrong_rows(ft.check_one_batch(frozen, batch)) == ['gradient']
+    assert wrong_rows(check_one_batch(frozen, batch)) == ['gradient']
     unused = a_model(dropout=0.); unused.unused = torch.nn.Parameter(torch.zeros(3))
-    frame = ft.check_one_batch(unused, batch, n_steps=3)
+    frame = check_one_batch(unused, batch, n_steps=3)
     assert 'gradient' in wrong_rows(frame) and 'unused' in frame.set_index('check').hint['gradient']
     far = a_model(dropout=0.)
     with torch.no_grad(): far.transformer.wte.weight.mul_(40)
-    assert 'loss' in wrong_rows(ft.check_one_batch(far, batch, n_steps=3))
+    assert 'loss' in wrong_rows(check_one_batch(far, batch, n_steps=3))
     masked = next(iter(loaders(True)[0]))
     told = masked['labels'].where(masked['labels'] != -100, masked['input_ids'])
-    assert 'asked tokens still readable' in wrong_rows(ft.check_one_batch(a_model(True), {**masked, 'input_ids': told}, n_steps=3))
-    dls = ft.lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
-    assert len(ft.check_one_batch(a_model(dropout=0.), dls, n_steps=3)) == 9
+    assert 'asked tokens still readable' in wrong_rows(check_one_batch(a_model(True), {**masked, 'input_ids': told}, n_steps=3))
+    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
+    assert len(check_one_batch(a_model(dropout=0.), dls, n_steps=3)) == 9

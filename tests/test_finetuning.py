@@ -7,6 +7,10 @@ import pytest, torch
 from hypothesis import given, settings, strategies as st
 
 from course_lm import finetuning as ft
+from course_lm.support.inputs import _rows, max_length_of
+from course_lm.models import _grow, _tiny_folder, add_tokens, fix_pad, load_lm, new_lm, save_lm
+from course_lm.predictions import fill_mask, generate_text, lm_predictions, show_predictions
+from course_lm.learner import lm_dataloaders, lm_learner
 from course_lm.chunking import lm_datasets
 from course_lm.data import train_byte_bpe
 from course_lm.labels import BertMasking, CausalLabels, LMCollator
@@ -23,7 +27,7 @@ def tok(): return train_byte_bpe(texts, 300)
 def mtok(): return train_byte_bpe(texts, 300, masked=True)
 
 @pytest.fixture
-def lm(tok): return ft.new_lm(tok, n_embd=32)
+def lm(tok): return new_lm(tok, n_embd=32)
 
 @pytest.fixture(scope='module')
 def data(tok): return lm_datasets(texts[:40], texts[40:], tok, 16)
@@ -47,31 +51,32 @@ def test_import_is_light():
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_the_shipped_models_load_alike_and_leave_the_random_stream(objective):
     state = torch.get_rng_state()
-    tok, lm = ft.load_lm('tiny', objective)
+    tok, lm = load_lm('tiny', objective)
     assert torch.equal(torch.get_rng_state(), state) and not lm.training and next(lm.parameters()).dtype == torch.float32
     assert len(tok) == lm.get_input_embeddings().weight.shape[0] and tok.pad_token_id not in (None, tok.eos_token_id)
-    same(logits(lm), logits(ft.load_lm('tiny', objective)[1]))
+    same(logits(lm), logits(load_lm('tiny', objective)[1]))
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_the_shipped_models_are_of_one_size_and_kept_in_16_bits(objective):
     import json
     from safetensors import safe_open
-    folder = ft._tiny_folder(objective)
-    tok, lm = ft.load_lm(folder, objective)
-    assert len(tok) == 4096 and ft.max_length_of(lm) == 256 and 2e6 < lm.num_parameters() < 3e6
+    folder = _tiny_folder(objective)
+    tok, lm = load_lm(folder, objective)
+    assert len(tok) == 4096 and max_length_of(lm) == 256 and 2e6 < lm.num_parameters() < 3e6
     with safe_open(folder/'model.safetensors', 'pt') as f: assert {f.get_tensor(k).dtype for k in f.keys()} == {torch.bfloat16}
     assert (folder/'README.md').stat().st_size and len(json.loads((folder/'home.json').read_text(encoding='utf-8'))) >= 40
 
 def test_tiny_gpt_knows_films_better_than_manuals():
-    from course_lm.data import python_docs, reviews
-    from course_lm.perplexity import score_texts
-    tok, lm = ft.load_lm('tiny')
+    from course_lm.data import python_docs
+    from course_lm.reviews import reviews
+    from course_lm.scoring import score_texts
+    tok, lm = load_lm('tiny')
     films, manual = (sum(score_texts(lm, tok, t)).bits_per_byte for t in (list(reviews(20)['text']), python_docs()[-20:]))
     assert films < manual - .2
 
 def test_tiny_bert_guesses_what_a_review_says():
-    tok, lm = ft.load_lm('tiny', 'masked')
-    def guesses(text): return {t.strip() for t in ft.fill_mask(lm, tok, text, top_k=5).token}
+    tok, lm = load_lm('tiny', 'masked')
+    def guesses(text): return {t.strip() for t in fill_mask(lm, tok, text, top_k=5).token}
     assert {'film', 'movie'} <= guesses('This is a great [MASK].') and guesses('The [MASK] was terrible.') & {'acting', 'movie', 'film'}
 
 
@@ -79,7 +84,7 @@ def test_tiny_bert_guesses_what_a_review_says():
 
 @pytest.mark.parametrize('what', ['model', 'tokenizer', 'rename'])
 def test_an_interrupted_save_leaves_the_old_one(tok, lm, tmp_path, what):
-    folder = ft.save_lm(lm, tok, tmp_path/'lm')
+    folder = save_lm(lm, tok, tmp_path/'lm')
     old = {p.name: p.read_bytes() for p in folder.iterdir()}
     rename, calls = Path.rename, []
     def second_fails(self, to):
@@ -89,19 +94,19 @@ def test_an_interrupted_save_leaves_the_old_one(tok, lm, tmp_path, what):
     target = {'model': patch.object(type(lm), 'save_pretrained', side_effect=KeyboardInterrupt),
               'tokenizer': patch.object(type(tok), 'save_pretrained', side_effect=KeyboardInterrupt),
               'rename': patch.object(Path, 'rename', second_fails)}[what]
-    with target, pytest.raises(KeyboardInterrupt): ft.save_lm(ft.new_lm(tok, n_embd=32, seed=1), tok, folder)
+    with target, pytest.raises(KeyboardInterrupt): save_lm(new_lm(tok, n_embd=32, seed=1), tok, folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == old
     assert [p.name for p in tmp_path.iterdir()] == ['lm']
 
 def test_save_replaces_and_refuses(tok, lm, tmp_path):
-    other = ft.new_lm(tok, n_embd=32, seed=1)
-    ft.save_lm(lm, tok, tmp_path/'a'/'lm')
-    folder = ft.save_lm(other, tok, tmp_path/'a'/'lm')
-    same(logits(ft.load_lm(folder)[1]), logits(other))
+    other = new_lm(tok, n_embd=32, seed=1)
+    save_lm(lm, tok, tmp_path/'a'/'lm')
+    folder = save_lm(other, tok, tmp_path/'a'/'lm')
+    same(logits(load_lm(folder)[1]), logits(other))
     assert not [p for p in folder.rglob('*') if p.suffix in ('.bin', '.pt', '.pth', '.pkl')]
     (tmp_path/'file').write_text('x')
-    with pytest.raises(ValueError, match='is a file'): ft.save_lm(lm, tok, tmp_path/'file')
-    with pytest.raises(ValueError, match='embeddings for 300 tokens'): ft.save_lm(lm, train_byte_bpe(texts*3 + [str(i) for i in range(999)], 400), tmp_path/'b')
+    with pytest.raises(ValueError, match='is a file'): save_lm(lm, tok, tmp_path/'file')
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'): save_lm(lm, train_byte_bpe(texts*3 + [str(i) for i in range(999)], 400), tmp_path/'b')
     assert not (tmp_path/'b').exists()
 
 
@@ -116,25 +121,25 @@ def bert_folder(folder, mtok, cls='BertForMaskedLM'):
 
 def test_bert(mtok, tmp_path):
     folder = bert_folder(tmp_path, mtok)
-    tok, model = ft.load_lm(folder, 'masked')
+    tok, model = load_lm(folder, 'masked')
     assert type(model).__name__ == 'BertForMaskedLM' and model.config.pad_token_id == tok.pad_token_id == 0
-    assert len(ft.fill_mask(model, tok, 'the [MASK] of the [MASK]', top_k=3)) == 6
-    with pytest.raises(ValueError, match="is a masked model.*objective='masked'"): ft.load_lm(folder)
+    assert len(fill_mask(model, tok, 'the [MASK] of the [MASK]', top_k=3)) == 6
+    with pytest.raises(ValueError, match="is a masked model.*objective='masked'"): load_lm(folder)
 
 def test_a_model_without_its_head_is_reported(mtok, tmp_path):
-    with pytest.warns(UserWarning, match='made up at random'): ft.load_lm(bert_folder(tmp_path, mtok, 'BertModel'), 'masked')
+    with pytest.warns(UserWarning, match='made up at random'): load_lm(bert_folder(tmp_path, mtok, 'BertModel'), 'masked')
 
 def test_encoder_decoder_is_refused(tok, tmp_path):
     from transformers import T5Config
     T5Config(vocab_size=300).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match='encoder-decoder'): ft.load_lm(tmp_path)
+    with pytest.raises(ValueError, match='encoder-decoder'): load_lm(tmp_path)
 
 def test_folders_that_do_not_fit(tok, lm, tmp_path):
     lm.save_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match='holds no tokenizer'): ft.load_lm(tmp_path)
+    with pytest.raises(FileNotFoundError, match='holds no tokenizer'): load_lm(tmp_path)
     train_byte_bpe(texts + [str(i) for i in range(999)], 320).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match='embeddings for 300 tokens'): ft.load_lm(tmp_path)
-    with pytest.raises(FileNotFoundError, match='there is no folder'): ft.load_lm(tmp_path/'missing')
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'): load_lm(tmp_path)
+    with pytest.raises(FileNotFoundError, match='there is no folder'): load_lm(tmp_path/'missing')
 
 @pytest.mark.parametrize('pad', [None, '<|endoftext|>', '[PAD]'])
 def test_every_bad_pad_token_is_mended(lm, tok, tmp_path, pad):
@@ -145,13 +150,13 @@ def test_every_bad_pad_token_is_mended(lm, tok, tmp_path, pad):
     if pad: bad.pad_token = pad
     lm.save_pretrained(tmp_path/'m'); bad.save_pretrained(tmp_path/'m')
     before = logits(lm)
-    good, model = ft.load_lm(tmp_path/'m')
+    good, model = load_lm(tmp_path/'m')
     assert good.pad_token_id not in (None, good.eos_token_id) and good.get_vocab()[good.pad_token] == good.pad_token_id == model.config.pad_token_id
     assert good.pad_token_id < model.get_input_embeddings().weight.shape[0]
     torch.testing.assert_close(logits(model)[..., :300], before)
     labels = LMCollator(good)([{'input_ids': [5, 6, 0]}, {'input_ids': [5, 0]}])['labels']
     assert (labels == 0).sum() == 2
-    assert ft.fix_pad(good, model) == good.pad_token_id and ft._rows(model) == len(good)
+    assert fix_pad(good, model) == good.pad_token_id and _rows(model) == len(good)
 
 def hub_error(name):
     from huggingface_hub import errors
@@ -170,23 +175,23 @@ def test_what_the_hub_says(part, name, kind, said, lm, tok):
     with ExitStack() as stack:
         for p,value in parts.items():
             stack.enter_context(patch(f'transformers.{p}.from_pretrained', **(dict(side_effect=hub_error(name)) if p == part else dict(return_value=value))))
-        with pytest.raises(kind, match=said): ft.load_lm('some/model')
+        with pytest.raises(kind, match=said): load_lm('some/model')
 
 def test_offline_without_a_simulation(tmp_path):
-    code = "from course_lm.finetuning import load_lm\ntry: load_lm('nobody/no-such-model')\nexcept ConnectionError as e: print('said:', e)"
+    code = "from course_lm.models import load_lm\ntry: load_lm('nobody/no-such-model')\nexcept ConnectionError as e: print('said:', e)"
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(ft.__file__).parents[1], env={**os.environ, 'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path)})
     assert out.stdout.startswith('said: ') and 'switched off by HF_HUB_OFFLINE' in out.stdout, out.stderr
 
 def test_an_error_in_a_folder_is_no_matter_of_the_network(lm, tok, tmp_path):
-    ft.save_lm(lm, tok, tmp_path/'m')
+    save_lm(lm, tok, tmp_path/'m')
     (tmp_path/'m'/'model.safetensors').unlink()
-    with pytest.raises(OSError, match='model.safetensors') as e: ft.load_lm(tmp_path/'m')
+    with pytest.raises(OSError, match='model.safetensors') as e: load_lm(tmp_path/'m')
     assert not isinstance(e.value, ConnectionError)
 
 def test_padding_is_never_the_end_of_text_in_the_labels(tok, lm):
     good, model = fresh_pair(lm, tok)
     good.pad_token = good.eos_token
-    ft.fix_pad(good, model)
+    fix_pad(good, model)
     labels = LMCollator(good)([{'input_ids': [5, 6, good.eos_token_id]}, {'input_ids': [good.eos_token_id]}])['labels']
     assert (labels == good.eos_token_id).sum() == 2 and (labels == -100).sum() == 2
 
@@ -196,7 +201,7 @@ def fresh_pair(lm, tok):
 
 def test_new_rows_in_a_model_whose_logits_are_far_below_zero(tok):
     def low():
-        m = ft.new_lm(tok, n_embd=32)
+        m = new_lm(tok, n_embd=32)
         m.lm_head.weight = torch.nn.Parameter(m.lm_head.weight.detach().clone()) # untied
         m.config.tie_word_embeddings = False
         with torch.no_grad():
@@ -207,15 +212,15 @@ def test_new_rows_in_a_model_whose_logits_are_far_below_zero(tok):
     before = evaluate_lm(low(), batch).cross_entropy
     at_random = low(); at_random.resize_token_embeddings(301, mean_resizing=False)
     assert evaluate_lm(at_random, batch).cross_entropy > before + 10
-    mean = low(); ft._grow(mean, 301)
+    mean = low(); _grow(mean, 301)
     assert 0 <= evaluate_lm(mean, batch).cross_entropy - before <= math.log(1 + 1/300) + 1e-5
 
 def test_new_tokens_for_a_masked_model(mtok, tmp_path):
     tok = fresh_copy(mtok, tmp_path)
-    model = ft.new_lm(tok, n_embd=32)
+    model = new_lm(tok, n_embd=32)
     batch = [LMCollator(tok, BertMasking(.5), seed=1)([{'input_ids': list(range(5, 35))}])]
     before = evaluate_lm(model, batch).cross_entropy
-    assert ft.add_tokens(tok, model, ['metaclass', 'coroutine', 'name']) >= 2
+    assert add_tokens(tok, model, ['metaclass', 'coroutine', 'name']) >= 2
     assert 0 <= evaluate_lm(model, batch).cross_entropy - before <= math.log(1 + 3/300) + 1e-5
     assert model.config.vocab_size == len(tok)
 
@@ -229,7 +234,7 @@ def test_accumulation_is_the_gradient_of_all(lengths, cut):
     rows = [{'input_ids': list(range(5+i, 5+i+n))} for i,n in enumerate(lengths)]
     collate = LMCollator(tok)
     def grads(batches):
-        m = ft.new_lm(tok, n_embd=16, n_head=2)
+        m = new_lm(tok, n_embd=16, n_head=2)
         sums = ft._gradient(m, batches, True, 'cpu')
         return sums, [p.grad for p in m.parameters()]
     parts = [collate(p) for p in (rows[:cut], rows[cut:]) if p]
@@ -280,7 +285,7 @@ def test_masked_loaders_are_fresh_and_frozen(mtok):
     train.batch_sampler.set_epoch(0); first = [x['labels'] for x in train]
     train.batch_sampler.set_epoch(0); second = [x['labels'] for x in train]
     assert any(not torch.equal(x, y) for x,y in zip(first, second))
-    model = ft.new_lm(mtok, n_embd=32)
+    model = new_lm(mtok, n_embd=32)
     h = ft.train_loop(model, train, valid, epochs=1, progress=False)
     assert h.steps[0]['tokens'] == pytest.approx(.15*8*14, abs=25)
 
@@ -290,10 +295,10 @@ def test_masked_loaders_are_fresh_and_frozen(mtok):
 @pytest.mark.filterwarnings('ignore::FutureWarning')
 def test_fastai_sees_the_same_batches_and_losses(tok, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    dls, (train, valid) = ft.lm_dataloaders(data, tok, bs=8, device='cpu'), ft.lm_loaders(data, tok, bs=8)
+    dls, (train, valid) = lm_dataloaders(data, tok, bs=8, device='cpu'), ft.lm_loaders(data, tok, bs=8)
     seen = []
     def run(loss, epochs=2):
-        learn = ft.lm_learner(dls, ft.new_lm(tok, n_embd=32), loss=loss)
+        learn = lm_learner(dls, new_lm(tok, n_embd=32), loss=loss)
         with learn.no_bar(), learn.no_logging():
             learn.lr_find(num_it=3, show_plot=False)
             learn.fit(epochs, 1e-3)
@@ -313,21 +318,21 @@ def test_fastai_sees_the_same_batches_and_losses(tok, data, tmp_path, monkeypatc
 # Looking and generating
 
 def test_predictions(mtok, tok, data):
-    masked = ft.new_lm(mtok, n_embd=32)
+    masked = new_lm(mtok, n_embd=32)
     batch = LMCollator(mtok, BertMasking(.5), seed=1)([{'input_ids': mtok('a < b & the name')['input_ids']}, {'input_ids': mtok('a')['input_ids']}])
-    frame = ft.lm_predictions(masked, mtok, batch)
+    frame = lm_predictions(masked, mtok, batch)
     assert len(frame) == batch['attention_mask'].sum() and frame.scored.sum() == (batch['labels'] != -100).sum()
     assert frame[frame.row == 0].token.str.cat() == mtok.decode(mtok('a < b & the name')['input_ids'])
-    html = ft.show_predictions(frame).data
+    html = show_predictions(frame).data
     assert '<·b' not in html and '&lt;' in html
 
 def test_generation_leaves_no_trace(lm, tok):
     lm.train()
     state, side = torch.get_rng_state(), tok.padding_side
-    a = ft.generate_text(lm, tok, ['The name', 'The value of the'], max_new_tokens=5, seed=1)
+    a = generate_text(lm, tok, ['The name', 'The value of the'], max_new_tokens=5, seed=1)
     assert torch.equal(torch.get_rng_state(), state) and tok.padding_side == side and lm.training
-    assert a == ft.generate_text(lm, tok, ['The name', 'The value of the'], max_new_tokens=5, seed=1)
+    assert a == generate_text(lm, tok, ['The name', 'The value of the'], max_new_tokens=5, seed=1)
     assert [t.startswith(p) for t,p in zip(a, ('The name', 'The value of the'))] == [True, True]
-    assert isinstance(ft.generate_text(lm, tok, '', max_new_tokens=3), str)
-    assert len({ft.generate_text(lm, tok, 'The', max_new_tokens=5, temperature=2., seed=s) for s in range(4)}) > 1
-    assert ft.generate_text(lm, tok, 'The', max_new_tokens=5, top_k=1, seed=1) == ft.generate_text(lm, tok, 'The', max_new_tokens=5, temperature=0)
+    assert isinstance(generate_text(lm, tok, '', max_new_tokens=3), str)
+    assert len({generate_text(lm, tok, 'The', max_new_tokens=5, temperature=2., seed=s) for s in range(4)}) > 1
+    assert generate_text(lm, tok, 'The', max_new_tokens=5, top_k=1, seed=1) == generate_text(lm, tok, 'The', max_new_tokens=5, temperature=0)

@@ -10,9 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lm.labels import (IGNORE_INDEX, BertMasking, CausalLabels, ChunkMatrix, Denoising, LabelStrategy, LMCollator, SentencePermutation,
-                              SpanCorruption, TokenDeletion, WholeWordMasking, batch_html, choose_positions, label_report, masking_explorer,
-                              masking_html, numpy_generator, ordinary_ids, pad_examples, pad_rows, sentinel_ids, special_table, word_starts, word_table)
+from course_lm.support.randomness import numpy_generator
+from course_lm.support.arrow import pad_rows
+from course_lm.support.inputs import IGNORE_INDEX, special_table
+from course_lm.labels import (
+    BertMasking, CausalLabels, ChunkMatrix, Denoising, LMCollator, LabelStrategy, WholeWordMasking,
+    batch_html, choose_positions, label_report, masking_explorer, masking_html, ordinary_ids,
+    pad_examples, word_starts, word_table)
+from course_lm.denoising import SentencePermutation, SpanCorruption, TokenDeletion, sentinel_ids
 
 TEXT = ["the cat sat on the mat. the dog, unhappily, sat on the log."]
 # few examples, no deadline: the machine may be busy

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from course_lm.ngram import MarkovSource, NextWordGame, NGramLM, guess_bits, next_word_widget
+from course_lm.ngram import NGramLM, NextWordGame, guess_bits, next_word_widget
+from course_lm.entropy import MarkovSource
 
 V = 9
 rng = np.random.default_rng(7)

@@ -9,9 +9,15 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from course_lm import perplexity as P
+from course_lm.support.inputs import _is_causal
 from course_lm.data import train_byte_bpe
-from course_lm.labels import IGNORE_INDEX
-from course_lm.perplexity import *
+from course_lm.support.inputs import IGNORE_INDEX
+from course_lm.perplexity import (
+    LMScore, Perplexity, TokenAccuracy, chunked_nll, evaluate_lm, model_nll, token_bytes, token_nll,
+    trainer_metrics)
+from course_lm.scoring import (
+    bootstrap_interval, compare_lms, pseudo_perplexity, score_texts, show_surprisal, sliding_perplexity,
+    surprisal)
 
 TEXTS = ['The value of the name is not defined here, and the name is not bound.', 'A café costs 3 €, naïvely.', 'Names refer to objects.',
          'The following identifiers are used as reserved words, or keywords of the language, and cannot be used as ordinary identifiers.']
@@ -266,10 +272,10 @@ def test_every_head(name, apart):
     model = seeded(lambda: build(name))
     batch = padded([9, 14, 6], vocab=90)
     masked = name in ('bert', 'roberta', 'distilbert', 'modernbert')
-    assert P._is_causal(model) == (not masked and name != 't5')
+    assert _is_causal(model) == (not masked and name != 't5')
     with torch.no_grad():
         out = model(**batch) if name == 't5' else model(input_ids=batch['input_ids'], attention_mask=batch['attention_mask'])
-    want = token_nll(out.logits, batch['labels'], shift=P._is_causal(model)).mean().item()
+    want = token_nll(out.logits, batch['labels'], shift=_is_causal(model)).mean().item()
     assert evaluate_lm(model, [batch]).cross_entropy == pytest.approx(want, rel=1e-5)
     with P._Scorer(model) as scorer:
         scorer({k: v for k,v in batch.items() if k != 'labels'}, batch['labels'])

@@ -6,11 +6,16 @@ import numpy as np, pytest, torch
 
 from course_lm.chunking import chunk_ids
 from course_lm.data import python_docs, train_byte_bpe
-from course_lm.finetuning import home_text
+from course_lm.models import home_text
 from course_lm.labels import BertMasking
-from course_lm.pretraining import (MuonAdamW, PretrainHistory, complete, count_flops, count_parameters, decay_groups, deduplicate, fertility, last_checkpoint,
-                                   make_lm_optimizer, model_card, new_model, orthogonal, plan_run, pretrain, recitations, rows_at, save_half, show_tokens,
-                                   tiny_bert, tiny_gpt, train_tokenizer, wsd_factor, xz_bits)
+from course_lm.data import train_tokenizer
+from course_lm.models import new_model, tiny_bert, tiny_gpt
+from course_lm.finetuning import decay_groups
+from course_lm.scratch import count_flops, count_parameters, deduplicate, fertility, plan_run, show_tokens
+from course_lm.pretraining import (
+    MuonAdamW, PretrainHistory, complete, last_checkpoint, make_lm_optimizer, orthogonal, pretrain,
+    rows_at, wsd_factor, xz_bits)
+from course_lm.releasing import model_card, recitations, save_half
 
 root = Path(__file__).parents[1]
 sys.path.insert(0, str(root/'scripts'))
@@ -161,7 +166,8 @@ TWO = """
 import sys, numpy as np, torch
 from transformers import AutoTokenizer
 from course_lm.labels import BertMasking
-from course_lm.pretraining import new_model, pretrain, tiny_bert, tiny_gpt
+from course_lm.models import new_model, tiny_bert, tiny_gpt
+from course_lm.pretraining import pretrain
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')
 kind, folder = sys.argv[1:]
@@ -376,7 +382,8 @@ def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
 def test_the_script_makes_a_masked_model(docs, tmp_path):
     folder = corpus_folder(tmp_path, docs)
     train_tiny.main(options(folder, tmp_path/'work', '--objective', 'masked', '--steps', '4', '--out', str(tmp_path/'out')))
-    from course_lm.finetuning import fill_mask, load_lm
+    from course_lm.models import load_lm
+    from course_lm.predictions import fill_mask
     tok, model = load_lm(tmp_path/'out', 'masked')
     assert len(fill_mask(model, tok, 'a [MASK] b')) == 5 and 'masked tokens guessed right' in (tmp_path/'out'/'README.md').read_text()
 
@@ -398,7 +405,7 @@ def test_held_out_movies_are_not_read(docs, tmp_path):
 
 def test_kept_movies_are_those_of_lesson_6(docs, tmp_path):
     from datasets import Dataset
-    from course_lm.classification import imdb_splits
+    from course_lm.baselines import imdb_splits
     rows = [d for d in train_tiny.read_folder(corpus_folder(tmp_path, docs)) if d['movie']]
     ds = Dataset.from_dict({'text': [d['text'] for d in rows], 'label': [i % 2 for i in range(len(rows))], 'movie': [d['movie'] for d in rows]})
     kept = train_tiny.classification_movies(rows)
@@ -517,7 +524,7 @@ def test_recitations_agree_with_a_slow_search(small):
 
 
 def test_half_folder_is_small_and_loads(small, tmp_path):
-    from course_lm.finetuning import load_lm
+    from course_lm.models import load_lm
     tok, _ = small
     model, h = run(small, n_steps=4)
     card = model_card('x', model.config, h, 'prose', {'bits per byte': 2.5}, 'make it')

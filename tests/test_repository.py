@@ -7,20 +7,25 @@ import pytest
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root / "scripts"))
-lessons = {}
+support = "checks randomness arrow inputs files html machine".split()  # the basement, lowest first
+lessons = {f"support.{name}": i - len(support) for i, name in enumerate(support)}
 for _path in sorted((root / "nbs").glob("[0-9][0-9]_*.ipynb")):
-    if _found := re.search(r"#\|\s*default_exp\s+(\w+)", _path.read_text(encoding="utf-8")): lessons[_found[1]] = int(_path.name[:2])
-modules = sorted(p.stem for p in (root / "course_lm").glob("*.py") if not p.stem.startswith("_"))
+    if _found := re.search(r"#\|\s*default_exp\s+([\w.]+)", _path.read_text(encoding="utf-8")): lessons[_found[1]] = int(_path.name[:2])
+modules = sorted(".".join(p.relative_to(root / "course_lm").with_suffix("").parts)
+                 for p in (root / "course_lm").rglob("*.py") if not p.stem.startswith("_"))
+
+
+def source_of(module: str) -> Path: return (root / "course_lm").joinpath(*module.split(".")).with_suffix(".py")
 
 
 def imported(path: Path) -> set[str]:
     "The course's own modules that a module imports, wherever in the file."
-    found = set()
+    found, package = set(), path.relative_to(root).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import): found |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level: found |= {f"course_lm.{node.module or a.name}" for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level: found |= {".".join([*package[:len(package) + 1 - node.level], node.module or a.name]) for a in node.names}
         elif isinstance(node, ast.ImportFrom): found |= {f"course_lm.{a.name}" if node.module == "course_lm" else node.module for a in node.names}
-    return {name.split(".")[1] for name in found if name.startswith("course_lm.")}
+    return {name.removeprefix("course_lm.") for name in found if name.startswith("course_lm.")}
 
 
 def test_a_module_per_lesson():
@@ -29,7 +34,7 @@ def test_a_module_per_lesson():
 
 @pytest.mark.parametrize("module", modules)
 def test_imports_only_from_earlier_lessons(module):
-    late = {other for other in imported(root / "course_lm" / f"{module}.py") if lessons[other] >= lessons[module]}
+    late = {other for other in imported(source_of(module)) if lessons[other] >= lessons[module]}
     assert not late, f"lesson {lessons[module]} ({module}) may only import from earlier lessons, not {late}"
 
 
@@ -53,7 +58,7 @@ def test_importing_is_light(module, heavy):
 
 @pytest.mark.parametrize("module", modules)
 def test_nothing_is_unpickled_and_no_star_is_imported(module):
-    source = (root / "course_lm" / f"{module}.py").read_text(encoding="utf-8")
+    source = source_of(module).read_text(encoding="utf-8")
     tree = ast.parse(source)
     assert not any(a.name == "*" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names)
     calls = {ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
@@ -63,7 +68,7 @@ def test_nothing_is_unpickled_and_no_star_is_imported(module):
 
 @pytest.mark.parametrize("module", modules)
 def test_public_names_say_what_they_are(module):
-    tree = ast.parse((root / "course_lm" / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
     silent = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_") and not ast.get_docstring(n)]
     assert not silent, f"no docstring: {silent}"
 

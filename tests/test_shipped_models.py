@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest, torch
 
 import course_lm
-from course_lm.finetuning import generate_text, home_text, load_lm
-from course_lm.perplexity import score_texts
+from course_lm.models import home_text, load_lm
+from course_lm.predictions import generate_text
+from course_lm.scoring import score_texts
 
 folder = Path(course_lm.__file__).parent / 'pretrained'
 root = Path(__file__).resolve().parent.parent
@@ -75,7 +76,7 @@ def test_the_causal_one_knows_english_and_reviews():
 
 
 def test_the_masked_one_fills_with_words_that_fit():
-    from course_lm.finetuning import fill_mask
+    from course_lm.predictions import fill_mask
     tok, lm = load_lm('tiny', 'masked')
     found = [fill_mask(lm, tok, t.replace('_', tok.mask_token), top_k=20).token.str.strip().tolist() for t in ('I have never seen such a _ movie.', 'The _ was directed by a woman.', 'I _ this film very much.')]
     assert 'bad' in found[0] or 'good' in found[0]

@@ -4,9 +4,14 @@ import json, math, random, string
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from course_lm.data import python_docs, reviews, train_byte_bpe
-from course_lm.finetuning import (ANSWERS, RULES, byte_counter, compare_starts, fair_pairs, home_text, js_distance, keep_home, load_backbone, load_lm, measure_texts,
-                                  new_lm, own_tokenizer_fit, own_vocab_size, same_body, save_lm, should_finetune, split_words, style_distance, style_symbols, tokenizer_fit, verdict)
+from course_lm.data import python_docs, train_byte_bpe
+from course_lm.reviews import reviews
+from course_lm.models import home_text, load_lm, new_lm, save_lm
+from course_lm.advice import (
+    ANSWERS, RULES, byte_counter, compare_starts, fair_pairs, js_distance, keep_home, measure_texts,
+    own_tokenizer_fit, own_vocab_size, should_finetune, split_words, style_distance, style_symbols,
+    tokenizer_fit, verdict)
+from course_lm.heads import load_backbone, same_body
 
 texts = st.lists(st.text(min_size=1, max_size=60).filter(str.strip), min_size=1, max_size=8)
 
@@ -183,7 +188,7 @@ def test_compare_starts_leaves_the_model_and_is_repeatable(small):
     with pytest.raises(ValueError, match='in train and in valid'): compare_starts(docs[:40], docs[39:45], tok, model)
 
 def test_from_scratch_has_the_shape_of_the_model():
-    from course_lm.finetuning import _fresh
+    from course_lm.advice import _fresh
     tok, tiny = load_lm('tiny')
     own = train_byte_bpe(python_docs()[:40], 500)
     a, b = (_fresh(tiny, own, s) for s in (1, 1))

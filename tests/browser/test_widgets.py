@@ -23,7 +23,7 @@ def keep(page, name: str) -> None:
 
 
 def test_chunk_explorer(open_notebook):
-    page = open_notebook("chunks", "from course_lm.chunking import chunk_explorer\nchunk_explorer([50, 30, 90, 20, 64], chunk_size=64)")
+    page = open_notebook("chunks", "from course_lm.policies import chunk_explorer\nchunk_explorer([50, 30, 90, 20, 64], chunk_size=64)")
     picture = ".jp-OutputArea-output .widget-html-content"
     page.wait_for_selector(picture)
     before = page.inner_text(picture)
@@ -64,8 +64,8 @@ def test_next_word_game(open_notebook):
 
 
 def test_review_box(open_notebook):
-    page = open_notebook("box", "from course_lm.classification import load_classifier, review_box, train_classifier\nfrom course_lm.data import reviews, train_byte_bpe\n"
-                         "from course_lm.finetuning import new_lm\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_byte_bpe(train['text'][:], 600, masked=True)\n"
+    page = open_notebook("box", "from course_lm.classification import load_classifier, train_classifier; from course_lm.windows import review_box\nfrom course_lm.data import train_byte_bpe; from course_lm.reviews import reviews\n"
+                         "from course_lm.models import new_lm\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_byte_bpe(train['text'][:], 600, masked=True)\n"
                          "_, model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=1, n_embd=32, max_length=64)))\n"
                          "data = dict(train=train, valid=reviews(40, seed=2, length='short'), test=reviews(40, seed=3, length='short'))\n"
                          "train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=6e-3, epochs=3, batch_size=16, warmup_steps=.1, progress=False)\nreview_box(model, tokenizer)")
