@@ -80,7 +80,7 @@ def main():
     from transformers import DataCollatorForLanguageModeling as Peer
     from course_lm.support.randomness import numpy_generator
     from course_lm.labels import (
-        BertMasking, CausalLabels, ChunkMatrix, LMCollator, WholeWordMasking, choose_positions)
+        BertMasking, CausalLabels, ChunkMatrix, LMCollator, WholeWordMasking, sample_positions)
     here = machine("numpy", "torch", "pyarrow", "datasets", "transformers")
     tokenizer, chunks, with_special, with_offsets = data(args.imdb, args.chunk_size, args.vocab_size)
     order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0))[:args.batch_size].tolist()
@@ -111,7 +111,7 @@ def main():
         "BertMasking(), torch's global generator": lambda: masking(ids, special, tokenizer),
         "BertMasking(), a NumPy generator": lambda: masking(ids, special, tokenizer, rng),
         "choosing alone: one uniform draw per token": lambda: np.flatnonzero(rng.random(tokens, dtype=np.float32) < .15),
-        "choosing alone: gaps (choose_positions)": lambda: choose_positions(tokens, .15, rng),
+        "choosing alone: gaps (sample_positions)": lambda: sample_positions(tokens, .15, rng),
         "limit: a copy of ids, a row of -100": lambda: (ids.clone(), torch.full_like(ids, -100)),
     }, tokens, args.rounds, 6))
 

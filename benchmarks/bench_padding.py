@@ -84,7 +84,7 @@ def main():
     from course_lm.windows import padding_waste
     from course_lm.models import new_lm
     tokenizer, rows = real(args.imdb, args.reviews, args.seed) if args.imdb else drawn(args.reviews, args.seed)
-    model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=2, n_embd=64, max_length=LONGEST)))[1].train()
+    model = load_classifier((new_lm(tokenizer, n_layer=2, n_embd=64, max_length=LONGEST), tokenizer))[0].train()
     lengths, ways = ways_of(rows, tokenizer)
     first = {name: each_loss(model, rows[:96], *ways_of(rows[:96], tokenizer)[1][name]) for name in ways}
     (loss, grad), far = first['all to 512'], {}

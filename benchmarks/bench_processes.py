@@ -20,15 +20,15 @@ def train(args):
     "One way, in a process of its own, or in several that torchrun has started; the first prints tokens per second."
     import numpy as np, torch
     from course_lm.data import train_byte_bpe
-    from course_lm.models import new_model, tiny_gpt
+    from course_lm.models import new_model, tiny_gpt_config
     from course_lm.pretraining import pretrain
     torch.set_num_threads(args.threads)
     if 'RANK' in os.environ: torch.distributed.init_process_group('gloo')
     tokenizer = train_byte_bpe(['a text'], 300)
     chunks = np.random.default_rng(0).integers(0, len(tokenizer), (24*8, 256))
-    model = new_model(tiny_gpt(4096, n_layer=4, n_head=6, n_embd=192, max_length=256))
+    model = new_model(tiny_gpt_config(4096, n_layer=4, n_head=6, n_embd=192, max_length=256))
     for n in (max(1, args.updates//3), args.updates): # the first run makes the machine code and warms the caches; the second is measured
-        history = pretrain(model, tokenizer, chunks, n_steps=n, bs=24, optimizer='muon', bf16=args.bf16, compile=args.compile, decay=0., progress=False)
+        history = pretrain(model, tokenizer, chunks, n_steps=n, batch_size=24, optimizer='muon', bf16=args.bf16, compile=args.compile, decay=0., progress=False)
     if os.environ.get('RANK', '0') == '0': print(json.dumps(args.updates*24*256/history.seconds))
 
 def measure(args):

@@ -43,7 +43,7 @@ def recipes(args, epochs=3, n_train=1200, rates=(1e-3, 3e-3, 9e-3), only=None):
     for lr in rates:
         for seed in range(args.seeds):
             for name,(recipe,kw) in chain.items():
-                _, model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128, seed=seed)), seed=seed)
+                model, _ = load_classifier((new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128, seed=seed), tokenizer), seed=seed)
                 run = train_classifier(model, tokenizer, data, recipe=recipe, lr=lr, epochs=epochs, batch_size=32, seed=seed, progress=False, **kw)
                 rows.append(row(run, name, lr, seed))
             print(lr, seed, {r['recipe']: r['test'] for r in rows[-len(chain):]}, round(time.process_time()-start), 'CPU s', flush=True)
@@ -87,7 +87,7 @@ def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
     if only: arms = {k: arms[k] for k in only}
     def train(name, lr, seed):
         which, recipe = arms[name]
-        _, model = load_classifier((tokenizer, which or new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128, seed=seed)), seed=seed)
+        model, _ = load_classifier((which or new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128, seed=seed), tokenizer), seed=seed)
         return train_classifier(model, tokenizer, data, recipe=recipe, lr=lr, epochs=epochs, batch_size=32, warmup_steps=.1, seed=seed, progress=False)
     tuned, tuning = {}, []
     for name in arms:
@@ -131,7 +131,7 @@ def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
     arms, start = {'random weights': random_twin, 'tiny-bert': lambda seed: load_classifier('tiny', seed=seed)}, time.process_time()
     plain = {k: reviews(n, seed=s, length='short') for k,n,s in (('train', n_train, 1), ('valid', 200, 2), ('test', n_test, 3))}
     data, strange = {k: swapped(v) for k,v in plain.items()}, swapped(plain['test'], other=True)
-    tokenizer = load_classifier('tiny')[0]
+    tokenizer = load_classifier('tiny')[1]
     enc, odd, y = {k: encode_reviews(v, tokenizer, 128) for k,v in data.items()}, encode_reviews(strange, tokenizer, 128), np.array(strange['label'])
     few = {**enc, 'test': enc['test'].select(range(50))} # while a rate is chosen, test is not asked
     def train(name, lr, seed, data=enc):
@@ -185,7 +185,7 @@ def long(args, width=128, n_train=2000, n_test=1500):
     for seed in range(args.long_seeds):
         for name,encode in {**cut, 'windows': windows}.items():
             enc = {k: (encode if k == 'train' or name != 'windows' else cut['tail'])(v) for k,v in data.items()}
-            _, model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=2, n_embd=64, max_length=width, seed=seed)), seed=seed)
+            model, _ = load_classifier((new_lm(tokenizer, n_layer=2, n_embd=64, max_length=width, seed=seed), tokenizer), seed=seed)
             run = train_classifier(model, tokenizer, enc, recipe='adamw-linear', lr=3e-3, epochs=2 if name == 'windows' else 3, batch_size=32, warmup_steps=.1, seed=seed, progress=False, name=name)
             runs = {name: run} if name != 'windows' else {f'windows, {a} averaged' if a != 'surest' else 'windows, the surest one': RunResult(a, predict_windows(model, tokenizer, data['test'], average=a), y) for a in ('logits', 'probs', 'surest')}
             for k,r in runs.items():

@@ -16,7 +16,7 @@ os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
 from record import keep, machine, results
 
 root = Path(__file__).resolve().parents[1]
-SETTINGS = dict(chunk_size=64, bs=8, rounds={30: 10, 120: 6, 480: 4}, rates={'fine-tuned': 1e-3, 'from scratch': 3e-3}, held_out_reviews=100, seed=42)
+SETTINGS = dict(chunk_size=64, batch_size=8, rounds={30: 10, 120: 6, 480: 4}, rates={'fine-tuned': 1e-3, 'from scratch': 3e-3}, held_out_reviews=100, seed=42)
 
 
 def held_out_reviews(path, n):
@@ -38,17 +38,17 @@ def manual(n):
 
 def main(path):
     from course_lm.chunking import chunk_dataset, tokenize_dataset
-    from course_lm.models import home_text, load_lm, new_lm
+    from course_lm.models import reference_texts, load_lm, new_lm
     from course_lm.finetuning import lm_loaders, train_loop
     from course_lm.perplexity import evaluate_lm, token_bytes
-    tokenizer, tiny = load_lm('tiny')
+    tiny, tokenizer = load_lm('tiny')
     n_bytes, rounds = token_bytes(tokenizer), SETTINGS['rounds']
     cut = lambda texts: chunk_dataset(tokenize_dataset(texts, tokenizer), SETTINGS['chunk_size'])
     paragraphs, (_, valid, test) = {n: manual(n)[0] for n in rounds}, manual(min(rounds))
     held_out = {'manual': cut(test), 'reviews': cut(held_out_reviews(path, SETTINGS['held_out_reviews']))}
     valid = cut(valid)
-    load = lambda chunks: lm_loaders((chunks, valid), tokenizer, bs=SETTINGS['bs'], seed=SETTINGS['seed'])
-    tests = {k: lm_loaders((valid, v), tokenizer, bs=16)[1] for k,v in held_out.items()}
+    load = lambda chunks: lm_loaders((chunks, valid), tokenizer, batch_size=SETTINGS['batch_size'], seed=SETTINGS['seed'])
+    tests = {k: lm_loaders((valid, v), tokenizer, batch_size=16)[1] for k,v in held_out.items()}
     def row(name, model, n=0, seconds=0., **more):
         scores = {k: evaluate_lm(model, v, n_bytes=n_bytes) for k,v in tests.items()}
         found = dict(model=name, paragraphs=n, manual=round(scores['manual'].bits_per_byte, 3), reviews=round(scores['reviews'].bits_per_byte, 3),
@@ -61,13 +61,13 @@ def main(path):
         history = train_loop(model, *load(cut(texts)), epochs=rounds[n], lr=SETTINGS['rates'][kind], keep_best=True, progress=False)
         rows.append(row(name or kind, model, n, time.process_time()-began, best_round=history.best['epoch']))
     for n,texts in paragraphs.items():
-        train('fine-tuned', load_lm('tiny')[1], n, texts)
+        train('fine-tuned', load_lm('tiny')[0], n, texts)
         train('from scratch', new_lm(tokenizer, n_layer=4, n_head=6, n_embd=192, max_length=256), n, texts)
     own, wanted = [], len(cut(paragraphs[120]))
-    for text in home_text('tiny'):
+    for text in reference_texts('tiny'):
         if own and len(cut(own)) >= wanted: break
         own.append(text)
-    train('fine-tuned', load_lm('tiny')[1], 120, paragraphs[120] + own, 'fine-tuned, own writing mixed in')
+    train('fine-tuned', load_lm('tiny')[0], 120, paragraphs[120] + own, 'fine-tuned, own writing mixed in')
     tokens = {**{str(n): len(cut(v)) for n,v in paragraphs.items()}, 'own writing': len(cut(own)), 'valid': len(valid), **{f'test, {k}': len(v) for k,v in held_out.items()}}
     return dict(machine=machine('torch', 'transformers', 'datasets', 'numpy'), settings=SETTINGS,
                 tokens={k: v*SETTINGS['chunk_size'] for k,v in tokens.items()}, rows=rows)

@@ -146,11 +146,11 @@ def random_twin(seed):
     import torch
     from transformers import AutoModel
     from course_lm.classification import load_classifier
-    tokenizer, known = load_classifier('tiny')
+    known, tokenizer = load_classifier('tiny')
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = AutoModel.from_config(known.config)
-    return load_classifier((tokenizer, body), seed=seed)
+    return load_classifier((body, tokenizer), seed=seed)
 
 def in_bfloat16(model):
     "The model, computing in bfloat16 wherever that is safe (torch.autocast), in training and in evaluation; its weights stay float32."
@@ -190,12 +190,12 @@ def encoder(args, data):
             if args.keep:
                 save_lm(body, tokenizer, args.keep)
                 (Path(args.keep)/'pretraining.json').write_text(json.dumps(rounded(spent), indent=1))
-        tokenizer, model = load_classifier((tokenizer, body), seed=args.seed)
+        model, tokenizer = load_classifier((body, tokenizer), seed=args.seed)
     elif args.encoder in ('tiny', 'tiny-scratch'):
-        tokenizer, model = load_classifier('tiny', seed=args.seed) if args.encoder=='tiny' else random_twin(args.seed)
+        model, tokenizer = load_classifier('tiny', seed=args.seed) if args.encoder=='tiny' else random_twin(args.seed)
         name = 'tiny-bert, pretrained' if args.encoder=='tiny' else 'tiny-bert, random weights'
     else:
-        tokenizer, model = load_classifier(args.encoder, seed=args.seed)
+        model, tokenizer = load_classifier(args.encoder, seed=args.seed)
         name, told = f'encoder {Path(args.encoder).name}', Path(args.encoder)/'pretraining.json'
         if told.exists(): spent, name = json.loads(told.read_text()), 'encoder, body that has filled masks'
     if args.dropout and 'classifier_dropout' in vars(model.config):

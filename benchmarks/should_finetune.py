@@ -42,8 +42,8 @@ def homes_compared(own, real, tok, model):
     "The model's own writing beside held-out reviews cut to its lengths."
     from course_lm.advice import measure_texts
     n = min(len(own), 120)
-    m = measure_texts(real[:2*n], tok, model, own, n=n)
-    same = measure_texts(real[:n], tok, model, real[n:2*n], n=n)
+    m = measure_texts(real[:2*n], model, tok, own, n=n)
+    same = measure_texts(real[:n], model, tok, real[n:2*n], n=n)
     keys = [k+at for k in ('bits_per_byte', 'tokens_per_word', 'bytes_per_token', 'style') for at in ('', '_home')] + ['pairs', 'excess', 'excess_low', 'excess_high']
     return {'held-out reviews, home: own writing': {k: round(m[k], 3) for k in keys}, 'held-out reviews, home: other held-out reviews': {k: round(same[k], 3) for k in keys}}
 
@@ -60,8 +60,8 @@ def row(name, texts, n, updates, homes, tok, model):
     from course_lm.advice import compare_starts, should_finetune
     valid, train = texts[:SETTINGS['scored_texts']], up_to(texts[SETTINGS['scored_texts']:], n)
     if sum(map(len, train)) < .9*n: return None
-    reports = {k: should_finetune(train, tok, model, h, n=SETTINGS['pairs']) for k,h in homes.items()}
-    truth = compare_starts(train, valid, tok, model, n_steps=updates, same_tokenizer=False)
+    reports = {k: should_finetune(train, model, tok, h, n=SETTINGS['pairs']) for k,h in homes.items()}
+    truth = compare_starts(train, valid, model, tok, n_steps=updates, same_tokenizer=False)
     m = reports['own writing'].measures
     return dict(corpus=name, characters=n, **{k: round(float(v), 3) for k,v in truth.bits_per_byte.items()}, as_good=list(truth.attrs['tied']),
                 verdict=reports['own writing'].verdict.answer, verdict_with_real_home=reports['held-out reviews'].verdict.answer,
@@ -69,12 +69,12 @@ def row(name, texts, n, updates, homes, tok, model):
                 own_tokens_times_as_long=round(m['own_bytes_per_token']/m['bytes_per_token'], 2), counter_by_model=round(m['counter']/m['bits_per_byte'], 2))
 
 def main(folder, only=None):
-    from course_lm.models import home_text, load_lm
+    from course_lm.models import reference_texts, load_lm
     from course_lm.advice import RULES
     began, draw = time.process_time(), random.Random(SETTINGS['seed'])
     reviews, wiki = held_out(folder)
-    tok, model = load_lm('tiny')
-    home = home_text(model)
+    model, tok = load_lm('tiny')
+    home = reference_texts(model)
     texts = corpora(reviews, wiki, home, draw)
     real, texts['IMDb reviews, held out'] = texts['IMDb reviews, held out'][:240], texts['IMDb reviews, held out'][240:]
     out = dict(machine=machine('torch', 'transformers', 'tokenizers', 'datasets'), settings=SETTINGS, rules=dict(RULES), home=homes_compared(home, real, tok, model), rows=[])

@@ -12,7 +12,7 @@ import numpy as np
 
 from .support.arrow import (
     _dress, _ended, _insert, _padded, _pieces, _rows, _runs, _to_dataset, _whole)
-from .support.inputs import _check_cut, check_chunk_size
+from .support.inputs import check_cut, check_chunk_size
 
 # %% ../nbs/20_chunking.ipynb #0e5a4dac-2
 def _too_short(tokens, size):
@@ -28,7 +28,7 @@ def chunk_ids(
     pad_id:int=None, # fills the last chunk where tail='pad'
 ): # (n, chunk_size) array: a view for 'drop', a copy for 'pad'; for 'keep' a list of n or n+1 views
     "A stream of token ids cut into chunks. Raises `ValueError` where there is not one chunk. Lesson 2."
-    size, step = _check_cut(chunk_size, stride, tail, pad_id)
+    size, step = check_cut(chunk_size, stride, tail, pad_id)
     ids = np.asarray(ids)
     if ids.ndim != 1: raise ValueError(f'ids must be one row of token ids, not an array of shape {ids.shape}')
     if len(ids) < (size if tail == 'drop' else 1): raise _too_short(len(ids), size)
@@ -102,7 +102,7 @@ def chunk_dataset(
     if isinstance(ds, dict): return type(ds)({k: chunk_dataset(v, chunk_size, tail, stride, eos_id, pad_id, specials, model) for k,v in ds.items()})
     around = len(before) + len(after)
     if check_chunk_size(chunk_size, model) < around+2: raise ValueError(f'chunk_size={chunk_size} is too small for {around} special tokens and a text of 2')
-    size, step = _check_cut(chunk_size-around, stride, tail, pad_id)
+    size, step = check_cut(chunk_size-around, stride, tail, pad_id)
     if eos_id is not None and _ended(_pieces(ds), eos_id): raise ValueError(f'every document already ends with eos_id={eos_id}: leave eos_id out')
     *runs, rest = _runs(_pieces(ds) if eos_id is None else _insert(_pieces(ds), eos_id), size, step)
     if runs and (tail == 'drop' or len(rest) <= size-step): rest = rest[:0]
@@ -139,7 +139,7 @@ def lm_datasets(
     from datasets import DatasetDict
     if on_shared not in ('error', 'drop', 'ignore'): raise ValueError(f"on_shared={on_shared!r} must be 'error', 'drop' or 'ignore'")
     check_chunk_size(chunk_size, tokenizer)
-    _check_cut(chunk_size, None, tail, tokenizer.pad_token_id)
+    check_cut(chunk_size, None, tail, tokenizer.pad_token_id)
     if add_eos: _separator(tokenizer)
     train, valid = _as_dataset(train, text_column), _as_dataset(valid, text_column)
     shared = [] if on_shared == 'ignore' else shared_documents(train, valid, text_column)

@@ -20,10 +20,10 @@ import numpy as np
 from torch import Tensor
 
 from .baselines import LABELS, RunResult, _scored, check_reviews
-from .engines import _Wrapped
+from .engines import TakesDict
 from .finetuning import _check_gradients
 from .learner import transformer_splitter
-from .models import _from_body, _quiet, _tiny_folder, fix_pad, layer_groups
+from .models import _from_body, _quiet, _shipped, fix_pad, layer_groups
 
 # %% ../nbs/61_imdb_classification.ipynb #f70eb99d
 def encode_reviews(
@@ -323,22 +323,22 @@ def _load_report(model, new, unused):
             for what,names in (('kept', kept), ('new', sorted(new)), ('left behind', sorted(unused)))]
     return pd.DataFrame(rows).set_index('weights')
 def load_classifier(
-    name_or_backbone, # 'tiny': on the course's own tiny-bert; a folder, a name on the hub, or (tokenizer, language model)
+    name_or_backbone, # 'tiny': on the course's own tiny-bert; a folder, a name on the hub, or (language model, tokenizer)
     tokenizer=None, # in place of the one that comes with it
     seed:int=42, # of the new weights
-): # (tokenizer, model); model.load_report and model.new_weights say which weights are new
+): # (model, tokenizer); model.load_report and model.new_weights say which weights are new
     "A classifier of two classes on any encoder or language model. Raises `OSError` where there is none, `ValueError` where nothing of it fits. Lesson 6."
     from transformers import AutoModelForSequenceClassification as Auto
     kw = dict(num_labels=2, id2label=dict(enumerate(LABELS)), label2id={l:i for i,l in enumerate(LABELS)})
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(name_or_backbone, tuple):
-            tokenizer = tokenizer or name_or_backbone[0]
-            model, new, unused = _from_body(name_or_backbone[1], Auto, kw)
-        else: tokenizer, model, new, unused = _from_name(_tiny_folder('masked') if name_or_backbone == 'tiny' else name_or_backbone, Auto, kw, tokenizer)
-        fix_pad(tokenizer, model)
+            tokenizer = tokenizer or name_or_backbone[1]
+            model, new, unused = _from_body(name_or_backbone[0], Auto, kw)
+        else: tokenizer, model, new, unused = _from_name(_shipped('masked') if name_or_backbone == 'tiny' else name_or_backbone, Auto, kw, tokenizer)
+        fix_pad(model, tokenizer)
     model.new_weights, model.load_report = sorted(new), _load_report(model, new, unused)
-    return tokenizer, model.eval()
+    return model.eval(), tokenizer
 
 # %% ../nbs/61_imdb_classification.ipynb #d86bef36-1
 def _longest(model, tokenizer):
@@ -554,7 +554,7 @@ def _fastai_learner(job, factor, opt_func, splitter):
         def before_validate(self): raise CancelValidException
         def after_epoch(self): job.after_epoch(self.losses)
     batches = _FastaiBatches(job)
-    return Learner(DataLoaders(batches, batches, device=job.device), _Wrapped(job.model, True), loss_func=lambda out,y: out.loss, opt_func=opt_func,
+    return Learner(DataLoaders(batches, batches, device=job.device), TakesDict(job.model, True), loss_func=lambda out,y: out.loss, opt_func=opt_func,
                    splitter=splitter, wd=job.weight_decay, train_bn=False, cbs=[Report()])
 def fastai_engine(
     job:TrainingJob, # what to do

@@ -8,11 +8,11 @@ __all__ = ['sentinel_ids', 'SpanCorruption', 'TokenDeletion', 'sentence_ends', '
 # %% ../nbs/31_denoising.ipynb #imports
 import numpy as np
 
-from .labels import Denoising, choose_positions
-from .support.inputs import per_tokenizer, special_table
+from .labels import Denoising, sample_positions
+from .support.inputs import cached_per_tokenizer, special_table
 
 # %% ../nbs/31_denoising.ipynb #a62a9fb6
-@per_tokenizer
+@cached_per_tokenizer
 def sentinel_ids(
     tokenizer, # with <extra_id_0>, <extra_id_1>, ... in its vocabulary
 )->np.ndarray: # (sentinels,) int64, <extra_id_0> first
@@ -73,12 +73,12 @@ class TokenDeletion(Denoising):
         self.prob = prob
 
     def corrupt(self, ids, spared, tokenizer, rng):
-        gone = choose_positions(len(ids), self.prob, rng)
+        gone = sample_positions(len(ids), self.prob, rng)
         left = np.delete(ids, gone[~spared[gone]])
         return left if len(left) else ids, ids
 
 # %% ../nbs/31_denoising.ipynb #c51809bd
-@per_tokenizer
+@cached_per_tokenizer
 def sentence_ends(
     tokenizer, # its vocabulary
 )->np.ndarray: # (ids,) bool, True for a token that closes a sentence

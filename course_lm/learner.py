@@ -8,11 +8,11 @@ __all__ = ['lm_block', 'lm_dataloaders', 'transformer_splitter', 'lm_learner']
 # %% ../nbs/56_fastai_learner.ipynb #imports
 import tempfile
 
-from .engines import _Wrapped, _fastai
+from .engines import TakesDict, _fastai
 from .models import layer_groups
 from .perplexity import Perplexity, TokenAccuracy, token_nll
 from .support.checks import _two
-from .support.inputs import _is_causal
+from .support.inputs import is_causal
 
 # %% ../nbs/56_fastai_learner.ipynb #d60b20df
 def lm_block(
@@ -27,13 +27,13 @@ def lm_dataloaders(
     data, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
     tokenizer, # for padding, masking and special tokens
     strategy=None, # of the labels; None: masked where the tokenizer has a mask token, else causal
-    bs:int=16, # examples in a batch
+    batch_size:int=16, # examples in a batch
     seed:int=42, # of order and masks: the same batches as `lm_loaders`
     device=None, # None: fastai's choice
 ): # fastai DataLoaders of (batch, labels)
     "fastai's `DataLoaders` over the same batches as `lm_loaders`. Lesson 5."
     f = _fastai()
-    made = [f.LMDataLoader(f.TfmdLists(ds, _itself), bs=bs, shuffle=i == 0, drop_last=False, device=device, tokenizer=tokenizer, strategy=strategy, seed=seed)
+    made = [f.LMDataLoader(f.TfmdLists(ds, _itself), bs=batch_size, shuffle=i == 0, drop_last=False, device=device, tokenizer=tokenizer, strategy=strategy, seed=seed)
             for i,ds in enumerate(_two(data))]
     return f.DataLoaders(*made, device=device)
 def _itself(x): return x
@@ -57,12 +57,12 @@ def lm_learner(
     **kwargs, # to fastai's Learner: opt_func, cbs, wd, moms, ...
 ): # fastai Learner; the model itself is learn.lm
     "A fastai `Learner` for a causal or masked language model. Raises `ValueError` for an unknown `loss`. Lesson 5."
-    f, causal = _fastai(), _is_causal(model)
+    f, causal = _fastai(), is_causal(model)
     if loss != 'model' and loss != 'fastai' and not callable(loss): raise ValueError(f"loss={loss!r} must be 'model', 'fastai' or a function of logits and labels")
     outside = (lambda logits, y: token_nll(logits, y, causal).mean()) if loss == 'fastai' else loss
     def loss_func(out, y): return out.loss if loss == 'model' else outside(out.logits, y)
     if metrics is None: metrics = [Perplexity(), TokenAccuracy()] if causal else [TokenAccuracy(shift=False), TokenAccuracy(5, shift=False)]
-    learn = f.LMLearner(dls, _Wrapped(model, loss == 'model'), loss_func=loss_func, metrics=metrics, path=path or tempfile.mkdtemp(prefix='course_lm-'),
+    learn = f.LMLearner(dls, TakesDict(model, loss == 'model'), loss_func=loss_func, metrics=metrics, path=path or tempfile.mkdtemp(prefix='course_lm-'),
                         splitter=splitter, train_bn=train_bn, **kwargs)
     learn.add_cb(f.Unpacked())
     learn.causal, learn.recorder.loss = causal, f.TokenLoss()

@@ -11,8 +11,8 @@ import math
 import torch
 
 from .support.arrow import pad_rows
-from .support.inputs import IGNORE_INDEX, _is_causal, max_length_of
-from .support.machine import quiet_transformers
+from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
+from .support.machine import quiet
 from .support.randomness import _own_stream
 
 # %% ../nbs/03_predictions.ipynb #684305f8
@@ -36,7 +36,7 @@ def generate_text(
     config = GenerationConfig(max_new_tokens=max_new_tokens, num_return_sequences=n,
                               eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **draw)
     was = model.training
-    with _own_stream(model.device, seed is not None), torch.no_grad(), quiet_transformers():
+    with _own_stream(model.device, seed is not None), torch.no_grad(), quiet():
         if seed is not None: torch.manual_seed(seed)
         out = model.eval().generate(**batch, generation_config=config)
     model.train(was)
@@ -44,7 +44,7 @@ def generate_text(
     texts = [(prompts[i//n] if full_text else '') + t for i,t in enumerate(new)]
     return texts[0] if isinstance(prompt, str) and n == 1 else texts
 def _generation_batch(model, tokenizer, prompts, max_new_tokens, temperature, n):
-    if not _is_causal(model): raise ValueError(f'{type(model).__name__} is a masked model and cannot continue a text: use fill_mask')
+    if not is_causal(model): raise ValueError(f'{type(model).__name__} is a masked model and cannot continue a text: use fill_mask')
     if not prompts: raise ValueError('prompt is an empty list')
     if max_new_tokens < 1 or n < 1: raise ValueError(f'max_new_tokens={max_new_tokens} and n={n} must be at least 1')
     if temperature < 0: raise ValueError(f'temperature={temperature} must be 0 (the likeliest token) or above')
@@ -71,7 +71,7 @@ def lm_predictions(
     probs = model.eval()(**{k: v.to(device) for k,v in batch.items() if k != 'labels'}).logits.float().softmax(-1).cpu()
     model.train(was)
     ids, labels, real = batch['input_ids'].cpu(), batch['labels'].cpu(), batch['attention_mask'].cpu().bool()
-    shift, say, out = int(_is_causal(model)), lambda i: tokenizer.decode([int(i)]), []
+    shift, say, out = int(is_causal(model)), lambda i: tokenizer.decode([int(i)]), []
     for r,t in real.nonzero().tolist():
         truth = labels[r,t] if labels[r,t] != IGNORE_INDEX else ids[r,t]
         scored = bool(labels[r,t] != IGNORE_INDEX and t >= shift)
@@ -116,7 +116,7 @@ def fill_mask(
 ): # DataFrame: mask (which, from 0), token, prob, text (filled in there)
     "The likeliest tokens for each mask in a text. Raises `ValueError` where there is no mask, or the model is a causal one. Lesson 5."
     import pandas as pd
-    if _is_causal(model): raise ValueError(f'{type(model).__name__} is a causal model and has no mask token: use generate_text')
+    if is_causal(model): raise ValueError(f'{type(model).__name__} is a causal model and has no mask token: use generate_text')
     batch = tokenizer(text, return_tensors='pt').to(next(model.parameters()).device)
     at = (batch['input_ids'][0] == tokenizer.mask_token_id).nonzero()[:,0].tolist()
     if not at:

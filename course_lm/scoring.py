@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .perplexity import LMScore, _Scorer, _sum
-from .support.html import _tint
-from .support.inputs import IGNORE_INDEX, _is_causal
+from .perplexity import LMScore, Scorer, _sum
+from .support.html import tint
+from .support.inputs import IGNORE_INDEX, is_causal
 
 # %% ../nbs/41_scoring.ipynb #8e6a2bc6
 def _windows(n, max_length, stride): # -> [(begin, end, first)]: tokens begin..end are read, first..end are new
@@ -30,7 +30,7 @@ def _fit(lead, ids, width): # (width,): lead, ids, and the last token again wher
 
 # %% ../nbs/41_scoring.ipynb #ffcb6df8
 def _window_nats(
-    scorer, # a `_Scorer` of a causal model
+    scorer, # a `Scorer` of a causal model
     docs, # list of 1-D LongTensors of token ids
     max_length, # longest input of the model
     stride, # how far a window moves
@@ -80,7 +80,7 @@ def sliding_perplexity(
     ids = ids[0] if ids.dim() == 2 and len(ids) == 1 else ids
     if ids.dim() != 1: raise ValueError(f'ids must be the tokens of one text, (n,) or (1, n), not {tuple(ids.shape)}')
     max_length, stride = _policy(model, max_length, stride, bos_id)
-    with _Scorer(model, True) as scorer: (nats, scored), = _window_nats(scorer, [ids], max_length, stride, batch_size, bos_id)
+    with Scorer(model, True) as scorer: (nats, scored), = _window_nats(scorer, [ids], max_length, stride, batch_size, bos_id)
     score = LMScore(_sum(nats), int(scored.sum()), n_bytes)
     score.cross_entropy
     return score
@@ -96,7 +96,7 @@ def _pieces(tokenizer, text, max_length):
 
 # %% ../nbs/41_scoring.ipynb #bdb8124a
 def _masked_nats(
-    scorer, # a `_Scorer` of a masked model
+    scorer, # a `Scorer` of a masked model
     tokenizer, # with a mask token
     pieces, # list of what `_pieces` gives
     batch_size, # masked copies at a time
@@ -119,16 +119,16 @@ def _masked_nats(
 
 # %% ../nbs/41_scoring.ipynb #3acfef28
 def _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_word=False): # -> [(nats, scored, offsets)] of each text's tokens
-    if _is_causal(model):
+    if is_causal(model):
         max_length, stride = _policy(model, max_length, stride, tokenizer.bos_token_id, tokenizer)
         enc = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         docs = [torch.tensor(ids, dtype=torch.long) for ids in enc['input_ids']]
-        with _Scorer(model, True) as scorer: found = _window_nats(scorer, docs, max_length, stride, batch_size, tokenizer.bos_token_id)
+        with Scorer(model, True) as scorer: found = _window_nats(scorer, docs, max_length, stride, batch_size, tokenizer.bos_token_id)
         return [(*f, offsets) for f,offsets in zip(found, enc['offset_mapping'])]
     if tokenizer.mask_token_id is None: raise ValueError(f'{type(model).__name__} is no causal model, and the tokenizer has no mask token to hide a token with')
     max_length, _ = _policy(model, max_length, 1, None, tokenizer)
     pieces = [_pieces(tokenizer, t, max_length) for t in texts]
-    with _Scorer(model, False) as scorer: nats = iter(_masked_nats(scorer, tokenizer, sum(pieces, []), batch_size, within_word))
+    with Scorer(model, False) as scorer: nats = iter(_masked_nats(scorer, tokenizer, sum(pieces, []), batch_size, within_word))
     found = [torch.cat([next(nats) for _ in ps]) for ps in pieces]
     return [(n, torch.ones(len(n), dtype=torch.bool), [off[a] for _,at,_,off in ps for a in at]) for n,ps in zip(found, pieces)]
 
@@ -160,7 +160,7 @@ def pseudo_perplexity(
     max_length:int=None, # longer texts are cut into pieces of this length; None: the longest input of the model
 )->LMScore: # of all texts together; special tokens are not scored
     "Each token hidden in turn and guessed from both sides (Salazar et al. 2020): compares masked models with one another only. Lesson 4."
-    if _is_causal(model): raise ValueError(f'{type(model).__name__} is a causal model: it has a perplexity, use sliding_perplexity or score_texts')
+    if is_causal(model): raise ValueError(f'{type(model).__name__} is a causal model: it has a perplexity, use sliding_perplexity or score_texts')
     score = sum(score_texts(model, tokenizer, [texts] if isinstance(texts, str) else texts, max_length, None, batch_size, within_word))
     score.cross_entropy
     return score
@@ -215,8 +215,8 @@ def show_surprisal(
         piece = html.escape(piece)
         if bits is None: return piece
         if bits != bits: return f'<span title="not scored" style="color:#888">{piece}</span>'
-        return f'<span title="{bits:.1f} bits, probability {2**-bits:.2g}" style="background:{_tint(bits, max_bits)};color:#111">{piece}</span>'
-    key = ''.join(f'<span style="background:{_tint(b, max_bits)};color:#111;padding:1px 6px">{b:g}</span>' for b in (0, max_bits/4, max_bits/2, max_bits))
+        return f'<span title="{bits:.1f} bits, probability {2**-bits:.2g}" style="background:{tint(bits, max_bits)};color:#111">{piece}</span>'
+    key = ''.join(f'<span style="background:{tint(b, max_bits)};color:#111;padding:1px 6px">{b:g}</span>' for b in (0, max_bits/4, max_bits/2, max_bits))
     return HTML('<div style="background:#fff;color:#111;padding:8px 12px;line-height:1.8;max-width:52em">'
                 f'<div style="white-space:pre-wrap">{"".join(span(*s) for s in _spans(frame, text))}</div>'
                 f'<div style="font-size:80%;padding-top:6px">bits: {key}</div></div>')
@@ -284,8 +284,8 @@ def compare_lms(
     "Compare two models document by document. Raises `ValueError` where what they were scored on differs. Lesson 4."
     import numpy as np
     texts, pairs = list(texts), [x for x in (a, b) if not isinstance(x, list)]
-    if len({_is_causal(m) for m,_ in pairs}) == 2: raise ValueError('one model is causal and one masked: a pseudo-perplexity sees both sides, and cannot be compared with a perplexity')
-    if len({t.bos_token_id is None for m,t in pairs if _is_causal(m)}) == 2: raise ValueError('only one tokenizer has a BOS token, so only one model is asked for the first token: set bos_token on the other')
+    if len({is_causal(m) for m,_ in pairs}) == 2: raise ValueError('one model is causal and one masked: a pseudo-perplexity sees both sides, and cannot be compared with a perplexity')
+    if len({t.bos_token_id is None for m,t in pairs if is_causal(m)}) == 2: raise ValueError('only one tokenizer has a BOS token, so only one model is asked for the first token: set bos_token on the other')
     scores = [x if isinstance(x, list) else score_texts(*x, texts, **kwargs) for x in (a, b)]
     if not len(scores[0]) == len(scores[1]) == len(texts): raise ValueError(f'{len(texts)} texts, but {len(scores[0])} and {len(scores[1])} scores')
     sums = np.concatenate([_columns(s, 'bytes') for s in scores], axis=1)

@@ -61,7 +61,7 @@ def _sizes(config):
     if config.model_type == 'gpt2': return config.vocab_size, config.n_embd, config.n_layer, config.n_inner or 4*config.n_embd
     return config.vocab_size, config.hidden_size, config.num_hidden_layers, config.intermediate_size
 def count_parameters(
-    config, # of tiny_gpt, tiny_bert, or any GPT-2 or ModernBERT
+    config, # of tiny_gpt_config, tiny_bert_config, or any GPT-2 or ModernBERT
 )->dict: # numbers by what they are for: tokens, positions, blocks, rest, all
     "The parameters of a model, by formula: nothing is built. Raises `ValueError` for other kinds of model. Lesson 7."
     V, W, L, I = _sizes(config)
@@ -71,7 +71,7 @@ def count_parameters(
 
 # %% ../nbs/70_training_from_scratch.ipynb #7349963f
 def count_flops(
-    config, # of tiny_gpt, tiny_bert, or any GPT-2 or ModernBERT
+    config, # of tiny_gpt_config, tiny_bert_config, or any GPT-2 or ModernBERT
     length:int, # tokens in a chunk
 )->dict: # FLOPs for one token, forward: matrices, attention, output, all
     "The arithmetic that one token costs on its way forward, by formula; training costs three times that. The output layer of a masked model is counted at every position; `pretrain` computes it only where a token is asked for. Raises `ValueError` for other kinds of model. Lesson 7."
@@ -84,14 +84,14 @@ def count_flops(
 def training_speed(
     model, # a new model; its weights come back as they were
     length:int=128, # tokens in a chunk
-    bs:int=16, # chunks in a batch
+    batch_size:int=16, # chunks in a batch
     updates:int=3, # to take the best of, after one to warm up
     bf16:bool=False, # 16-bit arithmetic where it is safe
 )->float: # tokens per second, forward and backward
     "How fast this machine trains this model, without the optimizer's share, tried out. Lesson 7."
     if updates < 1: raise ValueError(f'updates={updates} must be at least 1')
     device = next(model.parameters()).device
-    ids = torch.randint(model.config.vocab_size, (bs, length), generator=torch.Generator().manual_seed(0)).to(device)
+    ids = torch.randint(model.config.vocab_size, (batch_size, length), generator=torch.Generator().manual_seed(0)).to(device)
     times = []
     for _ in range(updates+1):
         start = time.perf_counter()
@@ -100,7 +100,7 @@ def training_speed(
         model.zero_grad()
         if device.type == 'cuda': torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return bs*length / min(times[1:])
+    return batch_size*length / min(times[1:])
 
 # %% ../nbs/70_training_from_scratch.ipynb #2b8bf3cf
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 
 from .policies import plan_chunks
 from .support.arrow import _pieces, document_lengths
-from .support.inputs import _check_cut, max_length_of
+from .support.inputs import check_cut, max_length_of
 
 # %% ../nbs/23_streaming.ipynb #201ab1bc
 def _context(lengths, sizes):
@@ -176,7 +176,7 @@ def chunk_stream(
     seed:int=0, # of the shuffling
 )->ChunkStream: # iterator of dicts with input_ids, an array of chunk_size; it has state_dict and load_state_dict
     "Chunks from documents that come one at a time, in constant memory, to be resumed at the very token. Lesson 2."
-    size, _ = _check_cut(chunk_size, None, tail, pad_id)
+    size, _ = check_cut(chunk_size, None, tail, pad_id)
     if operator.index(shuffle_buffer) < 1: raise ValueError(f'shuffle_buffer={shuffle_buffer} must be 1 (in order) or more chunks')
     if not callable(docs) and not hasattr(docs, '__iter__'): raise TypeError(f'docs must be an iterable of documents, not {docs!r:.60}')
     return ChunkStream(docs, chunk_size=size, tail=tail, eos_id=eos_id, pad_id=pad_id, shuffle_buffer=int(shuffle_buffer), seed=int(seed))

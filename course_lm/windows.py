@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TokenBudgetSampler', 'encode_head_tail', 'encode_windows', 'predict_windows', 'token_importance', 'show_importance',
-           'review_box', 'padding_waste', 'log_odds']
+           'review_explorer', 'padding_waste', 'log_odds']
 
 # %% ../nbs/62_long_reviews.ipynb #imports
 import math, re
@@ -176,7 +176,7 @@ def show_importance(
                 f'<div style="font-size:80%;padding-top:6px;color:#111">blame {key} praise; change of the log-odds</div></div>')
 
 # %% ../nbs/62_long_reviews.ipynb #ba72a2a2
-def review_box(
+def review_explorer(
     model, # a trained classifier
     tokenizer, # the one it was trained with
     text:str='The plot is not bad, but the cast is anything but good.', # to begin with

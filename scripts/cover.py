@@ -26,7 +26,7 @@ def transformers(texts: list[str], valid: list[str], test: list[str]):
     from course_lm.models import load_lm
     from course_lm.finetuning import lm_loaders, train_loop
     from course_lm.scoring import score_texts
-    tokenizer, model = load_lm("tiny")
+    model, tokenizer = load_lm("tiny")
     score = lambda: sum(score_texts(model, tokenizer, test)).bits_per_byte
     before = score()
     train_loop(model, *lm_loaders(lm_datasets(texts, valid, tokenizer, 64), tokenizer), epochs=5, lr=1e-3, keep_best=True, progress=False)

@@ -41,7 +41,7 @@ def train(data, out, checkpoint, masked, n_steps=150, **settings):
     model = new_lm(tokenizer, n_embd=32, seed=1)
     for m in model.modules():
         if isinstance(m, torch.nn.Dropout): m.p = .1
-    history = train_loop(model, *lm_loaders(rows, tokenizer, bs=8), n_steps=n_steps, lr=3e-3, eval_every=20, seed=3, progress=False,
+    history = train_loop(model, *lm_loaders(rows, tokenizer, batch_size=8), n_steps=n_steps, lr=3e-3, eval_every=20, seed=3, progress=False,
                          checkpoint=checkpoint, save_every=None if checkpoint is None else 4, **settings)
     save_file({n: p.detach().clone() for n,p in model.named_parameters()}, f'{out}.safetensors')
     Path(f'{out}.half').write_text(json.dumps([history.steps, history.evals]))

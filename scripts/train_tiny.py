@@ -161,8 +161,8 @@ def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed
     from course_lm.ngram import NGramLM
     from course_lm.perplexity import TokenAccuracy, evaluate_lm, token_bytes
     from course_lm.scoring import score_texts
-    from course_lm.pretraining import xz_bits
-    from course_lm.releasing import recitations
+    from course_lm.pretraining import compression_baseline
+    from course_lm.releasing import memorization
     docs = documents_of(test, tokenizer)[:n_documents]
     texts = [tokenizer.decode(d) for d in docs]
     n_bytes, out = sum(len(t.encode()) for t in texts), {}
@@ -172,12 +172,12 @@ def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed
         end = np.array([tokenizer.eos_token_id])
         trigram = NGramLM(3, vocab_size=len(tokenizer)).fit(np.asarray(train).astype(np.int64))
         out['Kneser-Ney trigram on the same training text, bits per byte'] = -sum(trigram.logprobs(np.append(end, d))[1:].sum() for d in docs)/math.log(2)/n_bytes
-        out['xz, bits per byte'] = xz_bits(''.join(texts))
+        out['xz, bits per byte'] = compression_baseline(''.join(texts))
         starts = np.flatnonzero(np.asarray(train) == tokenizer.eos_token_id)[:-1] + 1
         starts = np.random.default_rng(seed).choice(starts, min(n_openings, len(starts)), replace=False)
         new = min(64, length//2)
         openings = np.stack([np.asarray(train[s:s+min(32, length-new)]) for s in starts if s + 32 <= len(train)])
-        found = recitations(model, openings, np.asarray(train), max_new_tokens=new, at_least=min(20, new))
+        found = memorization(model, openings, np.asarray(train), max_new_tokens=new, at_least=min(20, new))
         out[f'of {len(openings)} openings of training texts, continued with 20 or more tokens that stand in the corpus'] = sum(n > 0 for n in found)
         if home: out[f'bits per byte of its own writing ({len(home)} texts in home.json)'] = sum(score_texts(model, tokenizer, list(home))).bits_per_byte
     else:
@@ -274,11 +274,11 @@ def main(argv=None):
     from course_lm.models import load_lm
     from course_lm.advice import keep_home
     from course_lm.labels import BertMasking
-    from course_lm.models import new_model, tiny_bert, tiny_gpt
+    from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
     from course_lm.scratch import plan_run, training_speed
     from course_lm.pretraining import last_checkpoint, pretrain
     from course_lm.releasing import model_card, save_half
-    theirs, start = load_lm(a.start, a.objective) if a.start else (None, None)
+    start, theirs = load_lm(a.start, a.objective) if a.start else (None, None)
     if start: check_start(a, start.config)
     if first: prepared = prepare(a, theirs)
     if shared: torch.distributed.barrier() # the others read what the first has made
@@ -286,12 +286,12 @@ def main(argv=None):
     tokenizer.model_max_length = a.length
     if first: print(json.dumps(report), flush=True)
     if a.measure:
-        tokenizer, model = load_lm(a.out, a.objective)
+        model, tokenizer = load_lm(a.out, a.objective)
         home = json.loads((Path(a.out)/'home.json').read_text(encoding='utf-8')) if (Path(a.out)/'home.json').exists() else ()
         print(json.dumps(measure(model, tokenizer, tokens['train'], tokens['test'], home=home), indent=1))
         return
     chunks = {k: cut(tokens[k], a.length, tokenizer) for k in ('train', 'valid')}
-    config = start.config if start else (tiny_gpt if a.objective == 'causal' else tiny_bert)(tokenizer, n_layer=a.layers, n_head=a.heads, n_embd=a.width, max_length=a.length)
+    config = start.config if start else (tiny_gpt_config if a.objective == 'causal' else tiny_bert_config)(tokenizer, n_layer=a.layers, n_head=a.heads, n_embd=a.width, max_length=a.length)
     model = start.train() if start else new_model(config, a.seed)
     if a.device: model.to(a.device)
     check_beginning(a, first)
@@ -299,8 +299,8 @@ def main(argv=None):
     if first and last_checkpoint(Path(a.work)/a.run) is None: # a plan, by the speed of one process without the optimizer
         speed = training_speed(model, a.length, a.bs, bf16=bf16 is True)*n_processes
         print(plan_run(config, a.length, speed, len(tokens['train']), **(dict(minutes=a.minutes) if a.minutes else dict(tokens=a.steps*a.bs*a.accumulate*a.length))), flush=True)
-    history = pretrain(model, tokenizer, chunks['train'], chunks['valid'][:a.eval_chunks], n_steps=a.steps, minutes=a.minutes, bs=a.bs, accumulate=a.accumulate,
-                       lr=a.lr, warmup=a.warmup, decay=a.decay, optimizer=a.optimizer, strategy=BertMasking(a.mask) if a.objective == 'masked' else None,
+    history = pretrain(model, tokenizer, chunks['train'], chunks['valid'][:a.eval_chunks], n_steps=a.steps, minutes=a.minutes, batch_size=a.bs, accumulate=a.accumulate,
+                       lr=a.lr, warmup_steps=a.warmup, decay=a.decay, optimizer=a.optimizer, strategy=BertMasking(a.mask) if a.objective == 'masked' else None,
                        bf16=bf16, compile=a.compile, eval_every=a.eval_every, checkpoint=Path(a.work)/a.run, checkpoint_every=a.checkpoint_every, seed=a.seed,
                        stop_after=a.stop_after)
     if shared: torch.distributed.destroy_process_group()
@@ -309,7 +309,7 @@ def main(argv=None):
     if not (a.out and history.done): return
     model.to('cpu').eval()
     save_half(model, tokenizer, a.out)
-    tokenizer, model = load_lm(a.out, a.objective) # what is measured is what is shipped: 16 bits
+    model, tokenizer = load_lm(a.out, a.objective) # what is measured is what is shipped: 16 bits
     home, recited = (own_writing(model, tokenizer, tokens['train']) if a.objective == 'causal'
                      else (json.loads((Path(a.home)/'home.json').read_text(encoding='utf-8')) if a.home else (), 0))
     scores = measure(model, tokenizer, tokens['train'], tokens['test'], home=home)

@@ -10,7 +10,7 @@ from datasets.table import InMemoryTable
 
 from course_lm.support.arrow import document_lengths
 from course_lm.chunking import chunk_dataset, chunk_ids, lm_datasets, tokenize_dataset
-from course_lm.policies import ChunkReport, POLICIES, chunk_explorer, draw_chunks, plan_chunks, split_leak
+from course_lm.policies import ChunkReport, POLICIES, chunk_explorer, show_chunks, plan_chunks, split_leak
 from course_lm.packing import pack_dataset, segment_mask
 from course_lm.streaming import chunk_stream, suggest_chunk_size
 from course_lm.policies import _best_fit
@@ -474,12 +474,12 @@ def test_advice_gives_reasons(tokenizer):
 
 def test_a_picture_holds_every_chunk_and_is_safe():
     for policy in POLICIES:
-        picture = draw_chunks([5, 9, 2, 30], 4, policy, max_chunks=99)
+        picture = show_chunks([5, 9, 2, 30], 4, policy, max_chunks=99)
         assert picture.data.count(">chunk ") == plan_chunks([5, 9, 2, 30], 4, policy).report.chunks
         assert ">dropped<" in picture.data if plan_chunks([5, 9, 2, 30], 4, policy).report.dropped else ">dropped<" not in picture.data
-    picture = draw_chunks([3], 2, tokens=["<b>", '"x"', "&"], tail="keep").data
+    picture = show_chunks([3], 2, tokens=["<b>", '"x"', "&"], tail="keep").data
     assert "<b>" not in picture.replace("<b>concatenate</b>", "") and "&lt;b>" in picture and "&quot;x&quot;" in picture and "&amp;" in picture
-    assert "84 more" in draw_chunks([200], 2).data
+    assert "84 more" in show_chunks([200], 2).data
 
 
 def test_the_explorer_redraws():

@@ -33,7 +33,7 @@ def tokenizer(data): return train_byte_bpe(data['train']['text'], 400, masked=Tr
 @pytest.fixture
 def model(tokenizer): return tiny(tokenizer)
 
-def tiny(tokenizer, seed=0): return load_classifier((tokenizer, new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16, max_length=128, seed=seed)), seed=seed)[1]
+def tiny(tokenizer, seed=0): return load_classifier((new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16, max_length=128, seed=seed), tokenizer), seed=seed)[0]
 
 def train(model, tokenizer, data, **kw): return train_classifier(model, tokenizer, data, **{**dict(epochs=1, lr=1e-3, progress=False), **kw})
 
@@ -63,7 +63,7 @@ def distilbert(data, tmp_path_factory):
 
 def test_distilbert_folder_takes_the_same_path(distilbert, data, capfd, caplog):
     folder, lm = distilbert
-    tokenizer, model = load_classifier(folder)
+    model, tokenizer = load_classifier(folder)
     assert type(model).__name__ == 'DistilBertForSequenceClassification'
     assert model.new_weights == ['classifier.bias', 'classifier.weight', 'pre_classifier.bias', 'pre_classifier.weight']
     for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
@@ -76,16 +76,16 @@ def test_distilbert_folder_takes_the_same_path(distilbert, data, capfd, caplog):
 
 def test_distilbert_from_memory_is_as_from_its_folder(distilbert):
     folder, lm = distilbert
-    tokenizer, a = load_classifier(folder)
-    _, b = load_classifier((tokenizer, lm))
+    a, tokenizer = load_classifier(folder)
+    b, _ = load_classifier((lm, tokenizer))
     assert a.new_weights == b.new_weights
     for k,v in a.state_dict().items():
         if k not in a.new_weights: assert torch.equal(v, b.state_dict()[k]), k
 
 def test_base_model_without_head(distilbert):
     folder, lm = distilbert
-    tokenizer, _ = load_classifier(folder)
-    _, model = load_classifier((tokenizer, lm.distilbert))
+    _, tokenizer = load_classifier(folder)
+    model, _ = load_classifier((lm.distilbert, tokenizer))
     for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
     assert len(model.new_weights) == 4
 
@@ -96,12 +96,12 @@ def test_logging_level_is_left_alone(distilbert):
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 def test_tiny_is_the_courses_own_bert():
-    tokenizer, model = load_classifier('tiny')
-    theirs, ours = load_lm('tiny', 'masked')[1].state_dict(), model.state_dict()
+    model, tokenizer = load_classifier('tiny')
+    theirs, ours = load_lm('tiny', 'masked')[0].state_dict(), model.state_dict()
     assert model.new_weights == ['classifier.bias', 'classifier.weight'] and set(ours) - set(model.new_weights) <= set(theirs)
     assert all(torch.equal(v, theirs[k]) for k,v in ours.items() if k not in model.new_weights) and ours['classifier.weight'].dtype == torch.float32
     assert len(tokenizer) == model.config.vocab_size and tokenizer.pad_token_id == model.config.pad_token_id and model.config.id2label == {0: 'negative', 1: 'positive'}
-    other = load_classifier('tiny', seed=1)[1].state_dict()
+    other = load_classifier('tiny', seed=1)[0].state_dict()
     assert [k for k in ours if not torch.equal(ours[k], other[k])] == ['classifier.weight'] # the bias starts at zero
     with pytest.raises(ValueError, match='max_length=257 is more than the 256'): predict_proba(model, tokenizer, ['good'], max_length=257)
 
@@ -109,7 +109,7 @@ def test_tiny_tells_praise_from_blame_by_reading_alone():
     "Twenty adjectives are told, twenty guessed: without a label in its reading, it has put them on two sides."
     from sklearn.linear_model import LogisticRegression
     from course_lm.reviews import _bad, _good
-    tokenizer, model = load_classifier('tiny')
+    model, tokenizer = load_classifier('tiny')
     with torch.no_grad(): x = torch.stack([model.base_model(**tokenizer(f'The film was {w}.', return_tensors='pt', return_token_type_ids=False)).last_hidden_state[0].mean(0) for w in _good+_bad]).numpy()
     x, y = (x - x.mean(0))/x.std(0), np.repeat([1, 0], 20)
     told = np.r_[0:20:2, 20:40:2]
@@ -120,7 +120,7 @@ def test_head_depends_on_seed_alone(tokenizer):
     lm = new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16)
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
-    a, b, c = (load_classifier((tokenizer, lm), seed=s)[1].classifier.weight for s in (5, 5, 6))
+    a, b, c = (load_classifier((lm, tokenizer), seed=s)[0].classifier.weight for s in (5, 5, 6))
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(torch.random.get_rng_state(), state), "the caller's random state is his own"
 
@@ -128,7 +128,7 @@ def test_gpt2_without_pad_gets_one(data, tmp_path):
     causal = train_byte_bpe(data['train']['text'], 400)
     gpt = new_lm(causal, n_layer=1, n_head=2, n_embd=16)
     gpt.config.pad_token_id = causal.pad_token = None
-    tokenizer, model = load_classifier((causal, gpt))
+    model, tokenizer = load_classifier((gpt, causal))
     assert tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id
     assert model.config.pad_token_id == tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
     one = predict_proba(model, tokenizer, ['The plot is good.'])[0]
@@ -139,12 +139,12 @@ def test_head_of_another_size_is_new(tokenizer, tmp_path):
     config = new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16).config
     config.num_labels = 5
     save_lm(ModernBertForSequenceClassification(config), tokenizer, tmp_path/'five')
-    _, model = load_classifier(tmp_path/'five')
+    model, _ = load_classifier(tmp_path/'five')
     assert model.classifier.out_features == 2 and 'classifier.weight' in model.new_weights
 
 def test_classifier_comes_back_whole(model, tokenizer, data, tmp_path):
     save_lm(model, tokenizer, tmp_path/'c')
-    tok, again = load_classifier(tmp_path/'c')
+    again, tok = load_classifier(tmp_path/'c')
     assert again.new_weights == [] and again.config.id2label == {0: 'negative', 1: 'positive'}
     np.testing.assert_allclose(predict_proba(again, tok, data['test']), predict_proba(model, tokenizer, data['test']), atol=1e-6)
 
@@ -264,7 +264,7 @@ def test_repr_says_when_the_answer_never_changes():
 # batches
 
 @settings(max_examples=60, deadline=None)
-@given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=300), bs=st.integers(1, 40), pool=st.one_of(st.none(), st.integers(1, 8)), shuffle=st.booleans(), epoch=st.integers(0, 3))
+@given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=300), batch_size=st.integers(1, 40), pool=st.one_of(st.none(), st.integers(1, 8)), shuffle=st.booleans(), epoch=st.integers(0, 3))
 def test_every_review_once(lengths, bs, pool, shuffle, epoch):
     sampler = LengthBucketedSampler(lengths, bs, pool, shuffle)
     sampler.set_epoch(epoch)

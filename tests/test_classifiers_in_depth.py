@@ -14,7 +14,7 @@ from course_lm.classification import (
     predict_proba, train_classifier, trainer_engine, unfreeze_engine, unfreezing)
 from course_lm.windows import (
     TokenBudgetSampler, encode_head_tail, encode_windows, log_odds, padding_waste, predict_windows,
-    review_box, show_importance, token_importance)
+    review_explorer, show_importance, token_importance)
 from course_lm.comparing import compare_seeds
 from course_lm.data import train_byte_bpe
 from course_lm.reviews import reviews
@@ -30,7 +30,7 @@ def data(): return DatasetDict(train=reviews(52, seed=1, length='short'), valid=
 @pytest.fixture(scope='module')
 def tokenizer(data): return train_byte_bpe(data['train']['text'], 400, masked=True)
 
-def tiny(tokenizer, seed=0, n_layer=2, max_length=128): return load_classifier((tokenizer, new_lm(tokenizer, n_layer=n_layer, n_head=2, n_embd=16, max_length=max_length, seed=seed)), seed=seed)[1]
+def tiny(tokenizer, seed=0, n_layer=2, max_length=128): return load_classifier((new_lm(tokenizer, n_layer=n_layer, n_head=2, n_embd=16, max_length=max_length, seed=seed), tokenizer), seed=seed)[0]
 
 @pytest.fixture(scope='module')
 def model(tokenizer): return tiny(tokenizer)
@@ -380,7 +380,7 @@ def test_importance_covers_the_text(model, tokenizer, text, by):
 
 def test_importance_of_a_causal_model(data):
     causal = train_byte_bpe(data['train']['text'], 400)
-    tok, gpt = load_classifier((causal, new_lm(causal, n_layer=1, n_head=2, n_embd=16)))
+    gpt, tok = load_classifier((new_lm(causal, n_layer=1, n_head=2, n_embd=16), causal))
     with pytest.raises(ValueError, match="no mask token: take how='delete'"): token_importance(gpt, tok, 'The plot is good.')
     assert len(token_importance(gpt, tok, 'The plot is good.', 'delete')) >= 5
     assert len(token_importance(gpt, tok, 'x', 'delete')) == 1
@@ -392,7 +392,7 @@ def test_importance_errors(model, tokenizer):
     with pytest.raises(ValueError, match='must come from token_importance'): show_importance(pd.DataFrame({'token': ['a']}))
 
 def test_box(model, tokenizer):
-    box = review_box(model, tokenizer, 'The plot is good.')
+    box = review_explorer(model, tokenizer, 'The plot is good.')
     review, row, view = box.children
     before = view.value
     assert 'probability' in before and 'plot' in before

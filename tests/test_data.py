@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from course_lm import cli, data
-from course_lm.reviews import _bad, _cues, _good, _words
+from course_lm.reviews import _bad, CUES, _good, _words
 from course_lm.data import (
     load_imdb, load_wikitext, python_docs, python_docstrings, python_source, train_byte_bpe)
 from course_lm.reviews import review_label, review_votes, reviews, show_review
@@ -132,7 +132,7 @@ def test_cues_serve_both_labels():
 def test_facts_hold_no_cue():
     facts = [f.format_map(dict.fromkeys("title day genre director kin star second role role2 deed place minutes few".split(), "")) for f in _words["fact"] + _words["open"]]
     said = " ".join(facts + [w for k, ws in _words.items() if k not in ("fact", "open") for w in ws]).lower().split()
-    assert not set(said) & set(_cues)
+    assert not set(said) & set(CUES)
 
 
 @pytest.mark.parametrize("sentence, vote", [

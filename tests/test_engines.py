@@ -28,8 +28,8 @@ def a_model(masked=False, dropout=.1, seed=42):
         if isinstance(m, torch.nn.Dropout): m.p = dropout
     return model
 
-def loaders(masked=False, bs=8):
-    return ft.lm_loaders(lm_datasets(texts[:40], texts[40:], toks[masked], 16), toks[masked], bs=bs)
+def loaders(masked=False, batch_size=8):
+    return ft.lm_loaders(lm_datasets(texts[:40], texts[40:], toks[masked], 16), toks[masked], batch_size=batch_size)
 
 def ragged(masked=False):
     "Batches of examples of unequal lengths: the counts of scored tokens differ."
@@ -42,9 +42,9 @@ def ragged(masked=False):
 
 settings = {
     'plain': dict(epochs=2, lr=1e-3),
-    'accumulate': dict(epochs=4, lr=3e-3, accumulate=3, schedule='linear', warmup=2),
+    'accumulate': dict(epochs=4, lr=3e-3, accumulate=3, schedule='linear', warmup_steps=2),
     'clipped, and stopped within an epoch': dict(n_steps=19, lr=1e-2, max_grad_norm=.1, schedule='cosine', betas=(.9, .999), weight_decay=.1),
-    'evaluated, best kept': dict(n_steps=12, lr=3e-2, accumulate=2, eval_every=3, keep_best=True, schedule='constant', warmup=0)}
+    'evaluated, best kept': dict(n_steps=12, lr=3e-2, accumulate=2, eval_every=3, keep_best=True, schedule='constant', warmup_steps=0)}
 
 def felt(model):
     "Every parameter that the loss feels. The keys' bias is none: it adds one number to all scores of a query, softmax takes it out again, and Adam blows the rounding error of its zero gradient up to full steps."
@@ -101,7 +101,7 @@ from course_lm.learner import lm_block, lm_dataloaders, lm_learner, transformer_
 from course_lm.data import train_byte_bpe
 tok = train_byte_bpe(['the name is bound to the value of the object']*9, 270)
 rows = [{'input_ids': torch.randint(5, 260, (6 + i % 9,), generator=torch.Generator().manual_seed(i)).tolist()} for i in range(32)]
-train, valid = ft.lm_loaders((rows, rows), tok, bs=4)
+train, valid = ft.lm_loaders((rows, rows), tok, batch_size=4)
 more = dict(accumulate=2) if os.environ.get('WORLD_SIZE', '1') == '1' else {}
 engine = ft.train_loop if more else train_accelerate
 h = engine(new_lm(tok, n_embd=32), train, valid, epochs=2, lr=3e-3, progress=False, **more)
@@ -127,12 +127,12 @@ class Killed(Exception): pass
 
 def killed_at(step, monkeypatch, f):
     "Run `f` until so many updates were made, then stop it."
-    real = ft._Run.update
+    real = ft.TrainingRun.update
     def update(self, *args):
         if self.done == step: raise Killed
         return real(self, *args)
     with monkeypatch.context() as m:
-        m.setattr(ft._Run, 'update', update)
+        m.setattr(ft.TrainingRun, 'update', update)
         with pytest.raises(Killed): f()
 
 def a_run(folder=None, masked=False, model=None, train=None, valid=None, **kw):
@@ -154,7 +154,7 @@ def test_any_step(masked, tmp_path, monkeypatch):
         for s in stops: killed_at(s, monkeypatch, lambda: a_run(folder, masked))
         assert_same_run(whole, a_run(folder, masked))
     at_once, calls = a_run(folder, masked), []
-    monkeypatch.setattr(ft._Run, 'update', lambda *args: calls.append(args))
+    monkeypatch.setattr(ft.TrainingRun, 'update', lambda *args: calls.append(args))
     assert_same_run(at_once, a_run(folder, masked)); assert not calls
     assert [p.name for p in folder.iterdir()] == ['step-00000024']
     assert {p.suffix for p in (folder/'step-00000024').iterdir()} == {'.json', '.safetensors'}
@@ -176,10 +176,10 @@ def test_other_loaders(kind, tmp_path, monkeypatch):
 
 def test_another_run_is_refused(tmp_path, monkeypatch):
     killed_at(7, monkeypatch, lambda: a_run(tmp_path))
-    other_rows = ft.lm_loaders(lm_datasets(texts[1:41], texts[41:], toks[False], 16), toks[False], bs=8)
+    other_rows = ft.lm_loaders(lm_datasets(texts[1:41], texts[41:], toks[False], 16), toks[False], batch_size=8)
     for kw,said in [(dict(lr=1e-3), r'lr=0\.003 \(now 0\.001\)'), (dict(seed=1), r'seed=42 \(now 1\)'), (dict(n_steps=25), r'n_steps=24 \(now 25\)'),
                     (dict(schedule='linear'), "schedule='one_cycle'"), (dict(accumulate=1), 'accumulate=2'), (dict(keep_best=False), 'keep_best'),
-                    (dict(betas=(.9, .95)), 'betas'), (dict(train=loaders(bs=4)[0]), 'train='), (dict(train=other_rows[0]), 'train='), (dict(valid=other_rows[1]), 'valid='),
+                    (dict(betas=(.9, .95)), 'betas'), (dict(train=loaders(batch_size=4)[0]), 'train='), (dict(train=other_rows[0]), 'train='), (dict(valid=other_rows[1]), 'valid='),
                     (dict(model=a_model(dropout=0.).float()), None), (dict(model=new_lm(toks[False], n_embd=16)), 'model=')]:
         if said is None: continue
         with pytest.raises(ValueError, match=said): a_run(tmp_path, **kw)
@@ -252,7 +252,7 @@ def test_frozen_groups_do_not_move(shape):
     masked = shape != 'GPT2'
     torch.manual_seed(0)
     model = getattr(t, shape + ('ForMaskedLM' if masked else 'LMHeadModel'))(shapes()[shape])
-    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[masked], 16), toks[masked], bs=8, device='cpu')
+    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[masked], 16), toks[masked], batch_size=8, device='cpu')
     learn = lm_learner(dls, model)
     groups = list(layer_groups(model).values())
     assert len(learn.splitter(learn.model)) == len(groups)
@@ -276,7 +276,7 @@ def test_the_data_block_gives_the_same_batches():
         data = lm_datasets(texts[:40], texts[40:], toks[masked], 16)
         rows, n = datasets.concatenate_datasets([data['train'], data['valid']]), len(data['train'])
         block = DataBlock(blocks=lm_block(toks[masked]), splitter=IndexSplitter(range(n, len(rows))))
-        a, b = block.dataloaders(rows, bs=8, device='cpu'), lm_dataloaders(data, toks[masked], bs=8, device='cpu')
+        a, b = block.dataloaders(rows, batch_size=8, device='cpu'), lm_dataloaders(data, toks[masked], batch_size=8, device='cpu')
         for i in (0, 1):
             one, two = list(a[i]), list(b[i])
             assert len(one) == len(two) > 2
@@ -290,16 +290,16 @@ def test_the_data_block_gives_the_same_batches():
         assert learn.validate()[0] == pytest.approx(evaluate_lm(learn.lm, loaders(masked)[1]).cross_entropy, rel=1e-4)
 
 def test_a_learner_exports_a_folder_without_a_pickle(tmp_path):
-    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
+    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], batch_size=8, device='cpu')
     learn = lm_learner(dls, a_model(), path=tmp_path)
     folder = learn.export('lm')
     assert {p.suffix for p in folder.iterdir()} <= {'.json', '.safetensors'} and folder.parent == tmp_path
-    _, back = load_lm(folder)
+    back, _ = load_lm(folder)
     for a,b in zip(back.parameters(), learn.lm.parameters()): same(a, b)
 
 def test_losses_and_half_precision():
     from fastai.callback.core import Callback
-    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
+    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], batch_size=8, device='cpu')
     class Half(Callback): # what to_bf16 does on a GPU
         order = 10
         def before_batch(self): self.c = torch.autocast('cpu', torch.bfloat16); self.c.__enter__()
@@ -317,13 +317,13 @@ def test_losses_and_half_precision():
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_the_shipped_models_in_fastai(objective):
-    tok, lm = load_lm('tiny', objective)
+    lm, tok = load_lm('tiny', objective)
     groups = layer_groups(lm)
     assert list(groups) == ['embeddings', 'block 0', 'block 1', 'block 2', 'block 3', 'head']
     assert sum(p.numel() for g in groups.values() for p in g) == sum(p.numel() for p in lm.parameters())
     data = lm_datasets(texts[:40], texts[40:], tok, 32)
-    learn = lm_learner(lm_dataloaders(data, tok, bs=8, device='cpu'), lm)
-    score = lambda: evaluate_lm(lm, ft.lm_loaders(data, tok, bs=8)[1]).cross_entropy
+    learn = lm_learner(lm_dataloaders(data, tok, batch_size=8, device='cpu'), lm)
+    score = lambda: evaluate_lm(lm, ft.lm_loaders(data, tok, batch_size=8)[1]).cross_entropy
     knew, before = score(), {k: [p.detach().clone() for p in g] for k,g in groups.items()}
     assert knew < math.log(len(tok)), 'a model that has read knows something'
     learn.freeze_to(-2)
@@ -369,5 +369,5 @@ def test_what_is_wrong_is_named():
     masked = next(iter(loaders(True)[0]))
     told = masked['labels'].where(masked['labels'] != -100, masked['input_ids'])
     assert 'asked tokens still readable' in wrong_rows(check_one_batch(a_model(True), {**masked, 'input_ids': told}, n_steps=3))
-    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], bs=8, device='cpu')
+    dls = lm_dataloaders(lm_datasets(texts[:40], texts[40:], toks[False], 16), toks[False], batch_size=8, device='cpu')
     assert len(check_one_batch(a_model(dropout=0.), dls, n_steps=3)) == 9

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from course_lm import finetuning as ft
 from course_lm.support.inputs import _rows, max_length_of
-from course_lm.models import _grow, _tiny_folder, add_tokens, fix_pad, load_lm, new_lm, save_lm
+from course_lm.models import _grow, _shipped, add_tokens, fix_pad, load_lm, new_lm, save_lm
 from course_lm.predictions import fill_mask, generate_text, lm_predictions, show_predictions
 from course_lm.learner import lm_dataloaders, lm_learner
 from course_lm.chunking import lm_datasets
@@ -51,17 +51,17 @@ def test_import_is_light():
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_the_shipped_models_load_alike_and_leave_the_random_stream(objective):
     state = torch.get_rng_state()
-    tok, lm = load_lm('tiny', objective)
+    lm, tok = load_lm('tiny', objective)
     assert torch.equal(torch.get_rng_state(), state) and not lm.training and next(lm.parameters()).dtype == torch.float32
     assert len(tok) == lm.get_input_embeddings().weight.shape[0] and tok.pad_token_id not in (None, tok.eos_token_id)
-    same(logits(lm), logits(load_lm('tiny', objective)[1]))
+    same(logits(lm), logits(load_lm('tiny', objective)[0]))
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_the_shipped_models_are_of_one_size_and_kept_in_16_bits(objective):
     import json
     from safetensors import safe_open
-    folder = _tiny_folder(objective)
-    tok, lm = load_lm(folder, objective)
+    folder = _shipped(objective)
+    lm, tok = load_lm(folder, objective)
     assert len(tok) == 4096 and max_length_of(lm) == 256 and 2e6 < lm.num_parameters() < 3e6
     with safe_open(folder/'model.safetensors', 'pt') as f: assert {f.get_tensor(k).dtype for k in f.keys()} == {torch.bfloat16}
     assert (folder/'README.md').stat().st_size and len(json.loads((folder/'home.json').read_text(encoding='utf-8'))) >= 40
@@ -70,12 +70,12 @@ def test_tiny_gpt_knows_films_better_than_manuals():
     from course_lm.data import python_docs
     from course_lm.reviews import reviews
     from course_lm.scoring import score_texts
-    tok, lm = load_lm('tiny')
+    lm, tok = load_lm('tiny')
     films, manual = (sum(score_texts(lm, tok, t)).bits_per_byte for t in (list(reviews(20)['text']), python_docs()[-20:]))
     assert films < manual - .2
 
 def test_tiny_bert_guesses_what_a_review_says():
-    tok, lm = load_lm('tiny', 'masked')
+    lm, tok = load_lm('tiny', 'masked')
     def guesses(text): return {t.strip() for t in fill_mask(lm, tok, text, top_k=5).token}
     assert {'film', 'movie'} <= guesses('This is a great [MASK].') and guesses('The [MASK] was terrible.') & {'acting', 'movie', 'film'}
 
@@ -102,7 +102,7 @@ def test_save_replaces_and_refuses(tok, lm, tmp_path):
     other = new_lm(tok, n_embd=32, seed=1)
     save_lm(lm, tok, tmp_path/'a'/'lm')
     folder = save_lm(other, tok, tmp_path/'a'/'lm')
-    same(logits(load_lm(folder)[1]), logits(other))
+    same(logits(load_lm(folder)[0]), logits(other))
     assert not [p for p in folder.rglob('*') if p.suffix in ('.bin', '.pt', '.pth', '.pkl')]
     (tmp_path/'file').write_text('x')
     with pytest.raises(ValueError, match='is a file'): save_lm(lm, tok, tmp_path/'file')
@@ -121,10 +121,10 @@ def bert_folder(folder, mtok, cls='BertForMaskedLM'):
 
 def test_bert(mtok, tmp_path):
     folder = bert_folder(tmp_path, mtok)
-    tok, model = load_lm(folder, 'masked')
+    model, tok = load_lm(folder, 'masked')
     assert type(model).__name__ == 'BertForMaskedLM' and model.config.pad_token_id == tok.pad_token_id == 0
     assert len(fill_mask(model, tok, 'the [MASK] of the [MASK]', top_k=3)) == 6
-    with pytest.raises(ValueError, match="is a masked model.*objective='masked'"): load_lm(folder)
+    with pytest.raises(ValueError, match="is a masked model.*head='masked'"): load_lm(folder)
 
 def test_a_model_without_its_head_is_reported(mtok, tmp_path):
     with pytest.warns(UserWarning, match='made up at random'): load_lm(bert_folder(tmp_path, mtok, 'BertModel'), 'masked')
@@ -150,13 +150,13 @@ def test_every_bad_pad_token_is_mended(lm, tok, tmp_path, pad):
     if pad: bad.pad_token = pad
     lm.save_pretrained(tmp_path/'m'); bad.save_pretrained(tmp_path/'m')
     before = logits(lm)
-    good, model = load_lm(tmp_path/'m')
+    model, good = load_lm(tmp_path/'m')
     assert good.pad_token_id not in (None, good.eos_token_id) and good.get_vocab()[good.pad_token] == good.pad_token_id == model.config.pad_token_id
     assert good.pad_token_id < model.get_input_embeddings().weight.shape[0]
     torch.testing.assert_close(logits(model)[..., :300], before)
     labels = LMCollator(good)([{'input_ids': [5, 6, 0]}, {'input_ids': [5, 0]}])['labels']
     assert (labels == 0).sum() == 2
-    assert fix_pad(good, model) == good.pad_token_id and _rows(model) == len(good)
+    assert fix_pad(model, good) == good.pad_token_id and _rows(model) == len(good)
 
 def hub_error(name):
     from huggingface_hub import errors
@@ -191,7 +191,7 @@ def test_an_error_in_a_folder_is_no_matter_of_the_network(lm, tok, tmp_path):
 def test_padding_is_never_the_end_of_text_in_the_labels(tok, lm):
     good, model = fresh_pair(lm, tok)
     good.pad_token = good.eos_token
-    fix_pad(good, model)
+    fix_pad(model, good)
     labels = LMCollator(good)([{'input_ids': [5, 6, good.eos_token_id]}, {'input_ids': [good.eos_token_id]}])['labels']
     assert (labels == good.eos_token_id).sum() == 2 and (labels == -100).sum() == 2
 
@@ -220,7 +220,7 @@ def test_new_tokens_for_a_masked_model(mtok, tmp_path):
     model = new_lm(tok, n_embd=32)
     batch = [LMCollator(tok, BertMasking(.5), seed=1)([{'input_ids': list(range(5, 35))}])]
     before = evaluate_lm(model, batch).cross_entropy
-    assert add_tokens(tok, model, ['metaclass', 'coroutine', 'name']) >= 2
+    assert add_tokens(model, tok, ['metaclass', 'coroutine', 'name']) >= 2
     assert 0 <= evaluate_lm(model, batch).cross_entropy - before <= math.log(1 + 3/300) + 1e-5
     assert model.config.vocab_size == len(tok)
 
@@ -235,7 +235,7 @@ def test_accumulation_is_the_gradient_of_all(lengths, cut):
     collate = LMCollator(tok)
     def grads(batches):
         m = new_lm(tok, n_embd=16, n_head=2)
-        sums = ft._gradient(m, batches, True, 'cpu')
+        sums = ft.gradient(m, batches, True, 'cpu')
         return sums, [p.grad for p in m.parameters()]
     parts = [collate(p) for p in (rows[:cut], rows[cut:]) if p]
     (nats, n), whole = grads([collate(rows)])
@@ -252,7 +252,7 @@ def test_lr_factor_stays_between_0_and_1(n, warmup, schedule):
     if schedule != 'constant': assert f[peak:] == sorted(f[peak:], reverse=True)
 
 def test_epochs_steps_and_evaluations(lm, tok, data):
-    train, valid = ft.lm_loaders(data, tok, bs=8)
+    train, valid = ft.lm_loaders(data, tok, batch_size=8)
     h = ft.train_loop(lm, train, valid, n_steps=2*len(train)+1, eval_every=3, progress=False)
     assert [s['epoch'] for s in h.steps] == [0]*len(train) + [1]*len(train) + [2]
     assert [e['step'] for e in h.evals] == [0, *range(3, 2*len(train)+1, 3), *([2*len(train)+1] if (2*len(train)+1) % 3 else [])] or h.evals[-1]['step'] == 2*len(train)+1
@@ -262,7 +262,7 @@ def test_epochs_steps_and_evaluations(lm, tok, data):
     assert len(odd.steps) == -(-len(train)//2)
 
 def test_keep_best(lm, tok, data):
-    train, valid = ft.lm_loaders(data, tok, bs=8)
+    train, valid = ft.lm_loaders(data, tok, batch_size=8)
     h = ft.train_loop(lm, train, valid, epochs=2, lr=.3, keep_best=True, progress=False)
     assert evaluate_lm(lm, valid).cross_entropy == pytest.approx(h.best['valid_loss'])
     assert min(e['valid_loss'] for e in h.evals) == h.best['valid_loss']
@@ -270,7 +270,7 @@ def test_keep_best(lm, tok, data):
     with pytest.raises(ValueError, match='nothing was evaluated'): ft.History().best
 
 def test_used_up_iterators_and_frozen_models(lm, tok, data):
-    train, _ = ft.lm_loaders(data, tok, bs=8)
+    train, _ = ft.lm_loaders(data, tok, batch_size=8)
     with pytest.raises(ValueError, match='give n_steps'): ft.train_loop(lm, iter(list(train)), progress=False)
     with pytest.raises(ValueError, match='used up'): ft.train_loop(lm, iter(list(train)[:1]), n_steps=3, progress=False)
     for p in lm.parameters(): p.requires_grad = False
@@ -279,7 +279,7 @@ def test_used_up_iterators_and_frozen_models(lm, tok, data):
 
 def test_masked_loaders_are_fresh_and_frozen(mtok):
     data = lm_datasets(texts[:40], texts[40:], mtok, 16)
-    train, valid = ft.lm_loaders(data, mtok, bs=8)
+    train, valid = ft.lm_loaders(data, mtok, batch_size=8)
     a, b = list(valid), list(valid)
     for x,y in zip(a, b): same(x['labels'], y['labels'])
     train.batch_sampler.set_epoch(0); first = [x['labels'] for x in train]
@@ -295,7 +295,7 @@ def test_masked_loaders_are_fresh_and_frozen(mtok):
 @pytest.mark.filterwarnings('ignore::FutureWarning')
 def test_fastai_sees_the_same_batches_and_losses(tok, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    dls, (train, valid) = lm_dataloaders(data, tok, bs=8, device='cpu'), ft.lm_loaders(data, tok, bs=8)
+    dls, (train, valid) = lm_dataloaders(data, tok, batch_size=8, device='cpu'), ft.lm_loaders(data, tok, batch_size=8)
     seen = []
     def run(loss, epochs=2):
         learn = lm_learner(dls, new_lm(tok, n_embd=32), loss=loss)

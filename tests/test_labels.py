@@ -15,7 +15,7 @@ from course_lm.support.arrow import pad_rows
 from course_lm.support.inputs import IGNORE_INDEX, special_table
 from course_lm.labels import (
     BertMasking, CausalLabels, ChunkMatrix, Denoising, LMCollator, LabelStrategy, WholeWordMasking,
-    batch_html, choose_positions, label_report, masking_explorer, masking_html, ordinary_ids,
+    show_batch_labels, sample_positions, label_report, masking_explorer, masking_html, ordinary_ids,
     pad_examples, word_starts, word_table)
 from course_lm.denoising import SentencePermutation, SpanCorruption, TokenDeletion, sentinel_ids
 
@@ -59,7 +59,7 @@ def test_import_is_light():
 @quick
 @given(st.integers(0, 3000), st.floats(1e-12, 1), st.integers(0, 2**32))
 def test_chosen_positions_rise_and_stay_inside(n, prob, seed):
-    chosen = choose_positions(n, prob, numpy_generator(seed))
+    chosen = sample_positions(n, prob, numpy_generator(seed))
     assert chosen.dtype == np.int64 and (np.diff(chosen) > 0).all()
     assert not len(chosen) or (chosen[0] >= 0 and chosen[-1] < n)
 
@@ -67,15 +67,15 @@ def test_chosen_positions_rise_and_stay_inside(n, prob, seed):
 @pytest.mark.parametrize("prob", [1e-5, .15, .5, .97])
 def test_choosing_is_a_coin_toss_at_any_rate(prob):
     n = 10**6
-    chosen = choose_positions(n, prob, numpy_generator(1))
+    chosen = sample_positions(n, prob, numpy_generator(1))
     assert within(len(chosen), n, prob)
     assert within((np.diff(chosen) == 1).sum(), n, prob**2)  # neighbours are independent
 
 
 def test_extreme_rates():
     rng = numpy_generator(0)
-    assert choose_positions(5, 0, rng).tolist() == [] and choose_positions(0, .5, rng).tolist() == []
-    assert choose_positions(5, 1, rng).tolist() == [0, 1, 2, 3, 4]
+    assert sample_positions(5, 0, rng).tolist() == [] and sample_positions(0, .5, rng).tolist() == []
+    assert sample_positions(5, 1, rng).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_generators():
@@ -533,8 +533,8 @@ def test_fastai_both_ways_and_pickled():
     rows = ChunkMatrix(np.random.default_rng(0).integers(5, 280, (12, 16)))
     make = pickle.loads(pickle.dumps(LMCollator(MASKED, BertMasking(), seed=0).as_fastai()))
     want = LMCollator(MASKED, BertMasking(), seed=0)([rows[i] for i in range(4)])
-    one = DataLoaders.from_dsets(rows, rows, bs=4, create_batch=make).valid.one_batch()
-    two = TfmdDL([torch.from_numpy(row["input_ids"]) for row in rows], bs=4, after_batch=[make]).one_batch()
+    one = DataLoaders.from_dsets(rows, rows, batch_size=4, create_batch=make).valid.one_batch()
+    two = TfmdDL([torch.from_numpy(row["input_ids"]) for row in rows], batch_size=4, after_batch=[make]).one_batch()
     for batch, labels in (one, two):
         assert torch.equal(labels.as_subclass(torch.Tensor), want["labels"]) and torch.equal(batch["input_ids"].as_subclass(torch.Tensor), want["input_ids"])
 
@@ -568,20 +568,20 @@ def test_accelerate_takes_the_collator():
 
 
 def test_batch_html_says_what_is_asked():
-    page = batch_html(LMCollator(CAUSAL)([[5, 6, 0], [7, 0]]), CAUSAL).data
+    page = show_batch_labels(LMCollator(CAUSAL)([[5, 6, 0], [7, 0]]), CAUSAL).data
     assert "2 of 3 positions" in page and "1 of 3 positions" in page
     assert "color:#222" in page and "<script" not in page and "<style" not in page
-    assert batch_html(LMCollator(CAUSAL)([[5]*30]), CAUSAL, length=30, width=10).data.count("<table") == 3
-    hidden = batch_html(LMCollator(MASKED, BertMasking(1, 1, 0))([MASKED("the cat").input_ids]), MASKED).data
+    assert show_batch_labels(LMCollator(CAUSAL)([[5]*30]), CAUSAL, length=30, width=10).data.count("<table") == 3
+    hidden = show_batch_labels(LMCollator(MASKED, BertMasking(1, 1, 0))([MASKED("the cat").input_ids]), MASKED).data
     assert "2 hidden" in hidden and "[MASK]" in hidden
-    repaired = batch_html(LMCollator(T5, SpanCorruption())([T5(TEXT[0]).input_ids]), T5).data
+    repaired = show_batch_labels(LMCollator(T5, SpanCorruption())([T5(TEXT[0]).input_ids]), T5).data
     assert "written" in repaired and "&lt;extra_id_0&gt;" in repaired
 
 
 def test_batch_html_escapes_text():
     from course_lm.data import train_byte_bpe
     made = train_byte_bpe(["a <b> c"]*20, vocab_size=262)
-    assert "<b>" not in batch_html(LMCollator(made)([made("a <b> c").input_ids]), made).data
+    assert "<b>" not in show_batch_labels(LMCollator(made)([made("a <b> c").input_ids]), made).data
 
 
 def test_the_explorer_draws_what_the_sliders_say():

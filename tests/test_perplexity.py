@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from course_lm import perplexity as P
-from course_lm.support.inputs import _is_causal
+from course_lm.support.inputs import is_causal
 from course_lm.data import train_byte_bpe
 from course_lm.support.inputs import IGNORE_INDEX
 from course_lm.perplexity import (
@@ -184,7 +184,7 @@ def test_fastai_learner_agrees(size, seed, extra_pad):
     def loss(logits, labels): return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
     items = list(zip(batch['input_ids'], batch['labels']))
     from fastai.data.load import DataLoader
-    dl = DataLoader(items, bs=size)
+    dl = DataLoader(items, batch_size=size)
     learn = Learner(DataLoaders(dl, dl), Body(model), loss_func=loss, metrics=[Perplexity(), TokenAccuracy(), TokenAccuracy(5), Theirs()])
     with learn.no_bar(), learn.no_logging(): _, mine, acc, top5, theirs = learn.validate()
     want = math.exp(reference(model, padded([3, 17, 9, 4, 12, 20, 2])).mean())
@@ -272,12 +272,12 @@ def test_every_head(name, apart):
     model = seeded(lambda: build(name))
     batch = padded([9, 14, 6], vocab=90)
     masked = name in ('bert', 'roberta', 'distilbert', 'modernbert')
-    assert _is_causal(model) == (not masked and name != 't5')
+    assert is_causal(model) == (not masked and name != 't5')
     with torch.no_grad():
         out = model(**batch) if name == 't5' else model(input_ids=batch['input_ids'], attention_mask=batch['attention_mask'])
-    want = token_nll(out.logits, batch['labels'], shift=_is_causal(model)).mean().item()
+    want = token_nll(out.logits, batch['labels'], shift=is_causal(model)).mean().item()
     assert evaluate_lm(model, [batch]).cross_entropy == pytest.approx(want, rel=1e-5)
-    with P._Scorer(model) as scorer:
+    with P.Scorer(model) as scorer:
         scorer({k: v for k,v in batch.items() if k != 'labels'}, batch['labels'])
         assert (scorer.head is not None) == apart
 

@@ -6,16 +6,16 @@ import numpy as np, pytest, torch
 
 from course_lm.chunking import chunk_ids
 from course_lm.data import python_docs, train_byte_bpe
-from course_lm.models import home_text
+from course_lm.models import reference_texts
 from course_lm.labels import BertMasking
 from course_lm.data import train_tokenizer
-from course_lm.models import new_model, tiny_bert, tiny_gpt
+from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
 from course_lm.finetuning import decay_groups
 from course_lm.scratch import count_flops, count_parameters, deduplicate, fertility, plan_run, show_tokens
 from course_lm.pretraining import (
-    MuonAdamW, PretrainHistory, complete, last_checkpoint, make_lm_optimizer, orthogonal, pretrain,
-    rows_at, wsd_factor, xz_bits)
-from course_lm.releasing import model_card, recitations, save_half
+    MuonAdamW, PretrainHistory, complete, last_checkpoint, make_lm_optimizer, newton_schulz, pretrain,
+    batch_indices, wsd_factor, compression_baseline)
+from course_lm.releasing import model_card, memorization, save_half
 
 root = Path(__file__).parents[1]
 sys.path.insert(0, str(root/'scripts'))
@@ -41,13 +41,13 @@ def small(docs):
     return tok, chunk_ids(ids, 32)
 
 
-def shape(tok, make=tiny_gpt, **kw): return make(tok, **{**dict(n_layer=2, n_head=2, n_embd=32, max_length=32, dropout=.1), **kw})
+def shape(tok, make=tiny_gpt_config, **kw): return make(tok, **{**dict(n_layer=2, n_head=2, n_embd=32, max_length=32, dropout=.1), **kw})
 
 
 def run(small, seed=0, **kw):
     tok, chunks = small
     model = new_model(shape(tok), seed)
-    return model, pretrain(model, tok, chunks[20:], chunks[:20], **{**dict(n_steps=16, bs=8, warmup=4, progress=False), **kw})
+    return model, pretrain(model, tok, chunks[20:], chunks[:20], **{**dict(n_steps=16, batch_size=8, warmup_steps=4, progress=False), **kw})
 
 
 def same(a, b): return all(torch.equal(x, y) for x,y in zip(a.state_dict().values(), b.state_dict().values()))
@@ -85,7 +85,7 @@ def test_show_tokens_escapes_and_is_readable_in_the_dark(docs):
 
 # shapes
 
-@pytest.mark.parametrize('make', [tiny_gpt, tiny_bert])
+@pytest.mark.parametrize('make', [tiny_gpt_config, tiny_bert_config])
 @pytest.mark.parametrize('kw', [dict(n_layer=1, n_head=1, n_embd=16, max_length=8), dict(n_layer=3, n_head=3, n_embd=48, max_length=40), dict(n_layer=5, n_head=2, n_embd=64, max_length=64)])
 def test_counts_by_formula(make, kw):
     config = make(321, **kw)
@@ -97,7 +97,7 @@ def test_counts_by_formula(make, kw):
     assert f.get_total_flops() == 3*kw['max_length']*count_flops(config, kw['max_length'])['all']
 
 
-@pytest.mark.parametrize('make', [tiny_gpt, tiny_bert])
+@pytest.mark.parametrize('make', [tiny_gpt_config, tiny_bert_config])
 def test_every_parameter_is_in_one_group(make):
     model = new_model(make(300, n_layer=2, n_head=2, n_embd=32))
     groups = decay_groups(model)
@@ -108,13 +108,13 @@ def test_every_parameter_is_in_one_group(make):
 
 
 def test_untied_head_is_not_decayed():
-    config = tiny_gpt(300, n_layer=1, n_head=1, n_embd=16)
+    config = tiny_gpt_config(300, n_layer=1, n_head=1, n_embd=16)
     config.tie_word_embeddings = False
     assert 'lm_head.weight' in [n for n,_ in decay_groups(new_model(config))['embedding']]
 
 
 def test_frozen_parameters_stay_out():
-    model = new_model(tiny_gpt(300, n_layer=1, n_head=1, n_embd=16))
+    model = new_model(tiny_gpt_config(300, n_layer=1, n_head=1, n_embd=16))
     model.transformer.wte.requires_grad_(False)
     assert [n for n,_ in decay_groups(model)['embedding']] == ['transformer.wpe.weight']
 
@@ -134,11 +134,11 @@ def test_masked_resume(docs, tmp_path):
     tok = train_byte_bpe(docs, 400, masked=True)
     chunks = chunk_ids(np.concatenate([np.array(i) for i in tok(docs)['input_ids']]), 32)
     def go(seed, **kw):
-        model = new_model(shape(tok, tiny_bert), seed)
-        return model, pretrain(model, tok, chunks[20:], chunks[:20], n_steps=10, bs=8, strategy=BertMasking(.4), progress=False, **kw)
+        model = new_model(shape(tok, tiny_bert_config), seed)
+        return model, pretrain(model, tok, chunks[20:], chunks[:20], n_steps=10, batch_size=8, strategy=BertMasking(.4), progress=False, **kw)
     whole, h = go(0)
     go(1, checkpoint=tmp_path, stop_after=5) # weights of seed 1
-    with pytest.raises(ValueError, match='other settings'): pretrain(new_model(shape(tok, tiny_bert)), tok, chunks[20:], n_steps=10, bs=8, checkpoint=tmp_path, progress=False)
+    with pytest.raises(ValueError, match='other settings'): pretrain(new_model(shape(tok, tiny_bert_config)), tok, chunks[20:], n_steps=10, batch_size=8, checkpoint=tmp_path, progress=False)
     (tmp_path/'b').mkdir()
     go(0, checkpoint=tmp_path/'b', stop_after=5)
     resumed, h2 = go(3, checkpoint=tmp_path/'b')
@@ -149,9 +149,9 @@ def test_accumulated_gradients_weigh_tokens_alike(docs):
     from course_lm.labels import LMCollator
     tok = train_byte_bpe(docs, 400, masked=True)
     chunks = chunk_ids(np.concatenate([np.array(i) for i in tok(docs)['input_ids']]), 32)
-    config, mask, seed = tiny_bert(tok, n_layer=2, n_head=2, n_embd=32, max_length=32), BertMasking(.1), 5
-    h = pretrain(new_model(config), tok, chunks, n_steps=1, bs=1, accumulate=3, strategy=mask, seed=seed, progress=False)
-    batches = [LMCollator(tok, mask, generator=torch.Generator().manual_seed(seed*1_000_003 + i))(list(chunks[rows_at(i, len(chunks), 1, seed)].astype(np.int64))) for i in range(3)]
+    config, mask, seed = tiny_bert_config(tok, n_layer=2, n_head=2, n_embd=32, max_length=32), BertMasking(.1), 5
+    h = pretrain(new_model(config), tok, chunks, n_steps=1, batch_size=1, accumulate=3, strategy=mask, seed=seed, progress=False)
+    batches = [LMCollator(tok, mask, generator=torch.Generator().manual_seed(seed*1_000_003 + i))(list(chunks[batch_indices(i, len(chunks), 1, seed)].astype(np.int64))) for i in range(3)]
     counts = [int((b['labels'] >= 0).sum()) for b in batches]
     def norm(weights):
         model = new_model(config)
@@ -166,18 +166,18 @@ TWO = """
 import sys, numpy as np, torch
 from transformers import AutoTokenizer
 from course_lm.labels import BertMasking
-from course_lm.models import new_model, tiny_bert, tiny_gpt
+from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
 from course_lm.pretraining import pretrain
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')
 kind, folder = sys.argv[1:]
 tok, chunks = AutoTokenizer.from_pretrained(f'{folder}/tok'), np.load(f'{folder}/chunks.npy')
-make = tiny_gpt if kind == 'causal' else tiny_bert
+make = tiny_gpt_config if kind == 'causal' else tiny_bert_config
 model = new_model(make(tok, n_layer=2, n_head=2, n_embd=32, max_length=32, dropout=0.), torch.distributed.get_rank()) # other weights in each process until the checkpoint is read
-try: pretrain(model, tok, chunks[4:], chunks[:4], n_steps=1, bs=1, progress=False)
+try: pretrain(model, tok, chunks[4:], chunks[:4], n_steps=1, batch_size=1, progress=False)
 except ValueError as e: assert 'less than the 2 processes' in str(e)
-else: raise SystemExit('bs=1 was not refused')
-history = pretrain(model, tok, chunks[4:], chunks[:4], n_steps=10, bs=5, accumulate=2, warmup=2, optimizer='muon', progress=False, checkpoint=f'{folder}/run')
+else: raise SystemExit('batch_size=1 was not refused')
+history = pretrain(model, tok, chunks[4:], chunks[:4], n_steps=10, batch_size=5, accumulate=2, warmup_steps=2, optimizer='muon', progress=False, checkpoint=f'{folder}/run')
 together = [torch.empty_like(model.get_input_embeddings().weight) for _ in range(2)]
 torch.distributed.all_gather(together, model.get_input_embeddings().weight.detach())
 assert torch.equal(*together) and history.done, 'the processes have drifted apart'
@@ -189,10 +189,10 @@ def test_two_processes_take_the_steps_of_one(docs, tmp_path, kind):
     "A run begun by one process and finished by two, each with a share of every batch (3 and 2 chunks): losses and weights of one process alone."
     tok = train_byte_bpe(docs, 400, masked=kind == 'masked')
     chunks = chunk_ids(np.concatenate([np.array(i) for i in tok(docs)['input_ids']]), 32)
-    alone = new_model(shape(tok, tiny_bert if kind == 'masked' else tiny_gpt, dropout=0.), 0)
-    kw = dict(n_steps=10, bs=5, accumulate=2, warmup=2, optimizer='muon', progress=False)
+    alone = new_model(shape(tok, tiny_bert_config if kind == 'masked' else tiny_gpt_config, dropout=0.), 0)
+    kw = dict(n_steps=10, batch_size=5, accumulate=2, warmup_steps=2, optimizer='muon', progress=False)
     h = pretrain(alone, tok, chunks[4:], chunks[:4], **kw)
-    begun = new_model(shape(tok, tiny_bert if kind == 'masked' else tiny_gpt, dropout=0.), 0)
+    begun = new_model(shape(tok, tiny_bert_config if kind == 'masked' else tiny_gpt_config, dropout=0.), 0)
     pretrain(begun, tok, chunks[4:], chunks[:4], **kw, checkpoint=tmp_path/'run', stop_after=3)
     tok.save_pretrained(tmp_path/'tok')
     np.save(tmp_path/'chunks.npy', chunks)
@@ -279,11 +279,11 @@ def test_a_loss_that_is_no_number_stops_the_run(small):
     tok, chunks = small
     model = new_model(shape(tok))
     with torch.no_grad(): model.transformer.wte.weight[5:] = math.nan
-    with pytest.raises(FloatingPointError, match='update 1'): pretrain(model, tok, chunks, n_steps=2, bs=8, progress=False)
+    with pytest.raises(FloatingPointError, match='update 1'): pretrain(model, tok, chunks, n_steps=2, batch_size=8, progress=False)
 
 
 def test_it_learns(small):
-    _, h = run(small, n_steps=120, bs=16, lr=5e-3, optimizer='muon')
+    _, h = run(small, n_steps=120, batch_size=16, lr=5e-3, optimizer='muon')
     assert h.evals[-1]['bits_per_byte'] < .75*h.evals[0]['bits_per_byte']
     assert h.frame().tokens.is_monotonic_increasing and h.tokens == 120*16*31
 
@@ -291,7 +291,7 @@ def test_it_learns(small):
 def test_every_chunk_once_an_epoch():
     for n,bs in ((7, 7), (10, 1), (64, 9)):
         for epoch in range(3):
-            rows = np.concatenate([rows_at(i, n, bs, 3) for i in range(epoch*(n//bs), (epoch+1)*(n//bs))])
+            rows = np.concatenate([batch_indices(i, n, bs, 3) for i in range(epoch*(n//bs), (epoch+1)*(n//bs))])
             assert len(set(rows.tolist())) == len(rows) == n//bs*bs
 
 
@@ -302,7 +302,7 @@ def test_wsd_is_continuous_and_ends_low():
 
 def test_orthogonal_of_an_orthogonal_matrix_keeps_its_directions():
     q, _ = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))
-    out = orthogonal(q)
+    out = newton_schulz(q)
     assert (out*q).sum()/(out.norm()*q.norm()) > .99
 
 
@@ -321,11 +321,11 @@ def test_muon_state_survives_a_round_trip(small):
 def test_the_bar_says_what_it_should(small, capsys):
     "Updates done of all, tokens a second, and bits per byte of the last updates."
     tok, chunks = small
-    run = pretrain(new_model(shape(tok)), tok, chunks, n_steps=25, bs=2, progress=True)
+    run = pretrain(new_model(shape(tok)), tok, chunks, n_steps=25, batch_size=2, progress=True)
     said = capsys.readouterr().err
     nats, n_bytes = (sum(s[k] for s in run.steps[-20:]) for k in ('nats', 'bytes'))
     assert '25/25' in said and 'tokens/s' in said and f'{nats/math.log(2)/n_bytes:.3f} bits per byte' in said
-    pretrain(new_model(shape(tok)), tok, chunks, n_steps=1, bs=2, progress=False)
+    pretrain(new_model(shape(tok)), tok, chunks, n_steps=1, batch_size=2, progress=False)
     assert not capsys.readouterr().err
 
 
@@ -374,9 +374,9 @@ def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
     for name,value in scores.items(): assert f'| {name} | {value:.4g} |' in card if isinstance(value, float) else f'| {name} | {value} |' in card
     assert str(tmp_path) not in card and '--corpus CORPUS' in card
     home = json.loads((tmp_path/'out'/'home.json').read_text())
-    assert home and home == home_text(tmp_path/'out') and json.loads((tmp_path/'out'/'training.json').read_text())['evals'][-1]['step'] == 40
+    assert home and home == reference_texts(tmp_path/'out') and json.loads((tmp_path/'out'/'training.json').read_text())['evals'][-1]['step'] == 40
     train_tiny.main(options(folder, tmp_path/'whole', '--objective', 'masked', '--run', 'bert', '--steps', '4', '--home', str(tmp_path/'out'), '--out', str(tmp_path/'bert')))
-    assert home_text(tmp_path/'bert') == home and str(tmp_path) not in (tmp_path/'bert'/'README.md').read_text()
+    assert reference_texts(tmp_path/'bert') == home and str(tmp_path) not in (tmp_path/'bert'/'README.md').read_text()
 
 
 def test_the_script_makes_a_masked_model(docs, tmp_path):
@@ -384,7 +384,7 @@ def test_the_script_makes_a_masked_model(docs, tmp_path):
     train_tiny.main(options(folder, tmp_path/'work', '--objective', 'masked', '--steps', '4', '--out', str(tmp_path/'out')))
     from course_lm.models import load_lm
     from course_lm.predictions import fill_mask
-    tok, model = load_lm(tmp_path/'out', 'masked')
+    model, tok = load_lm(tmp_path/'out', 'masked')
     assert len(fill_mask(model, tok, 'a [MASK] b')) == 5 and 'masked tokens guessed right' in (tmp_path/'out'/'README.md').read_text()
 
 
@@ -480,10 +480,10 @@ def test_own_writing_leaves_out_what_is_recited(docs):
     tok = train_byte_bpe(docs, 400)
     chunks = train_tiny.cut(train_tiny.encode(docs[:4], tok), 32, tok)
     tok.model_max_length = 32
-    model = new_model(tiny_gpt(tok, n_layer=2, n_head=2, n_embd=64, max_length=32))
+    model = new_model(tiny_gpt_config(tok, n_layer=2, n_head=2, n_embd=64, max_length=32))
     fresh, none = train_tiny.own_writing(model, tok, chunks.reshape(-1), n=6)
     assert none == 0
-    pretrain(model, tok, chunks, n_steps=250, bs=8, lr=5e-3, warmup=5, progress=False)
+    pretrain(model, tok, chunks, n_steps=250, batch_size=8, lr=5e-3, warmup_steps=5, progress=False)
     kept, left_out = train_tiny.own_writing(model, tok, chunks.reshape(-1), n=6)
     assert left_out >= 3 and len(kept) <= 6 - left_out
 
@@ -492,13 +492,13 @@ def test_the_output_layer_is_left_out_where_nothing_is_scored(docs):
     from course_lm.labels import BertMasking, LMCollator
     from course_lm.pretraining import _only_masked
     tok = train_byte_bpe(docs, 400, masked=True)
-    model = new_model(tiny_bert(tok, n_layer=2, n_head=2, n_embd=32, max_length=32))
+    model = new_model(tiny_bert_config(tok, n_layer=2, n_head=2, n_embd=32, max_length=32))
     batch = LMCollator(tok, BertMasking(.3), seed=0)(list(train_tiny.cut(train_tiny.encode(docs[:20], tok), 32, tok)[:8].astype(np.int64)))
     with _only_masked(model): few = model(**batch)
     all_of_them = model(**batch)
     assert few.logits.shape[0] == int((batch['labels'] >= 0).sum()) and all_of_them.logits.shape[:2] == batch['labels'].shape
     torch.testing.assert_close(few.loss, all_of_them.loss, rtol=1e-5, atol=0)
-    causal = new_model(tiny_gpt(400, n_layer=1, n_head=1, n_embd=16))
+    causal = new_model(tiny_gpt_config(400, n_layer=1, n_head=1, n_embd=16))
     with _only_masked(causal): assert not hasattr(causal, 'sparse_prediction')
 
 
@@ -506,18 +506,18 @@ def test_the_output_layer_is_left_out_where_nothing_is_scored(docs):
 
 def test_a_parrot_is_found_out(small):
     tok, chunks = small
-    model = new_model(tiny_gpt(tok, n_layer=2, n_head=2, n_embd=64, max_length=48))
-    pretrain(model, tok, chunks[:16], n_steps=120, bs=16, lr=1e-2, warmup=5, progress=False)
-    found = recitations(model, chunks[:16, :8], chunks[:16].reshape(-1), max_new_tokens=22, at_least=20)
+    model = new_model(tiny_gpt_config(tok, n_layer=2, n_head=2, n_embd=64, max_length=48))
+    pretrain(model, tok, chunks[:16], n_steps=120, batch_size=16, lr=1e-2, warmup_steps=5, progress=False)
+    found = memorization(model, chunks[:16, :8], chunks[:16].reshape(-1), max_new_tokens=22, at_least=20)
     assert sum(n >= 20 for n in found) >= 8 and all(n == 0 or 20 <= n <= 22 for n in found)
-    assert recitations(model, chunks[:16, :8], chunks[200:].reshape(-1), max_new_tokens=22, at_least=20) == [0]*16
+    assert memorization(model, chunks[:16, :8], chunks[200:].reshape(-1), max_new_tokens=22, at_least=20) == [0]*16
 
 
 def test_recitations_agree_with_a_slow_search(small):
     tok, chunks = small
     model, corpus = new_model(shape(tok, dropout=0.)), chunks.reshape(-1)[:4000].astype(np.int64)
     for k in (1, 2, 3):
-        found = recitations(model, chunks[:6, :8], corpus, max_new_tokens=10, at_least=k)
+        found = memorization(model, chunks[:6, :8], corpus, max_new_tokens=10, at_least=k)
         out = model.eval().generate(torch.from_numpy(chunks[:6, :8].astype(np.int64)), do_sample=False, max_new_tokens=10, min_new_tokens=10, pad_token_id=0)[:, 8:].tolist()
         stands = lambda run: any(corpus[i:i+k].tolist() == run for i in range(len(corpus)-k+1))
         for n,new in zip(found, out): assert (n > 0) == any(stands(new[i:i+k]) for i in range(10-k+1))
@@ -532,7 +532,7 @@ def test_half_folder_is_small_and_loads(small, tmp_path):
     save_half(model, tok, tmp_path/'m', card)
     assert (folder/'README.md').read_text() == card and f'{h.tokens:,}' in card and '2.5' in card
     assert (folder/'model.safetensors').stat().st_size < 2.2*model.num_parameters() + 20_000
-    tok2, back = load_lm(folder)
+    back, tok2 = load_lm(folder)
     assert tok2.get_vocab() == tok.get_vocab()
     for (n,a),b in zip(model.named_parameters(), back.parameters()): torch.testing.assert_close(a, b, rtol=1/128, atol=1e-6, msg=n)
     assert next(model.parameters()).dtype == torch.float32
@@ -546,6 +546,6 @@ def test_complete_heals_only_what_it_must(small):
 
 
 def test_xz_and_plan():
-    assert xz_bits('word '*1000) < .5 and xz_bits('abc '*50, 'abc '*50) <= xz_bits('abc '*50)
-    plan = plan_run(tiny_gpt(500), 128, 1000., 50_000, minutes=2)
+    assert compression_baseline('word '*1000) < .5 and compression_baseline('abc '*50, 'abc '*50) <= compression_baseline('abc '*50)
+    plan = plan_run(tiny_gpt_config(500), 128, 1000., 50_000, minutes=2)
     assert plan.seconds == 120 and plan.epochs == 2.4 and 'M parameters' in repr(plan)

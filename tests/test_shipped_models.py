@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest, torch
 
 import course_lm
-from course_lm.models import home_text, load_lm
+from course_lm.models import reference_texts, load_lm
 from course_lm.predictions import generate_text
 from course_lm.scoring import score_texts
 
@@ -32,7 +32,7 @@ def test_a_folder_holds_a_small_model_its_card_and_no_pickle(name):
 def test_the_plain_auto_classes_load_the_same_model(name):
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
     theirs = (AutoModelForCausalLM if models[name] == 'causal' else AutoModelForMaskedLM).from_pretrained(folder/name).eval()
-    tok, ours = load_lm('tiny', models[name])
+    ours, tok = load_lm('tiny', models[name])
     ids = tok('A film like no other.', return_tensors='pt')
     assert theirs.dtype == torch.float32 and AutoTokenizer.from_pretrained(folder/name)('A film')['input_ids'] == tok('A film')['input_ids']
     torch.testing.assert_close(theirs(**ids).logits, ours(**ids).logits, rtol=0, atol=0)
@@ -43,7 +43,7 @@ def test_the_plain_auto_classes_load_the_same_model(name):
 def test_the_card_tells_what_it_must(name):
     rows, text = card(name), (folder/name/'README.md').read_text(encoding='utf-8')
     assert {'Parameters', 'Tokens read', 'Tokens scored (asked for, and counted in the loss)', 'Updates', 'Training time, minutes', 'Machine', 'Date', 'Recipe', 'Seed'} <= set(rows)
-    tok, lm = load_lm('tiny', models[name])
+    lm, tok = load_lm('tiny', models[name])
     assert int(rows['Parameters'].split()[0].replace(',', '')) == lm.num_parameters()
     assert 'scripts/train_tiny.py' in text and 'IMDb' in text and 'WikiText-2' in text and 'CC BY-SA' in text
     told = json.loads((folder/name/'training.json').read_text())
@@ -56,16 +56,16 @@ def test_the_card_tells_what_it_must(name):
 
 
 def test_its_own_writing_costs_what_the_card_says():
-    tok, lm = load_lm('tiny')
+    lm, tok = load_lm('tiny')
     value = float(next(v for k,v in card('tiny-gpt').items() if k.startswith('bits per byte of its own writing')))
-    texts = home_text()
-    assert len(texts) > 100 and home_text(load_lm('tiny', 'masked')[1]) == texts
+    texts = reference_texts()
+    assert len(texts) > 100 and reference_texts(load_lm('tiny', 'masked')[0]) == texts
     measured = sum(score_texts(lm, tok, texts)).bits_per_byte
     assert abs(measured - value) < .01*value
 
 
 def test_the_causal_one_knows_english_and_reviews():
-    tok, lm = load_lm('tiny')
+    lm, tok = load_lm('tiny')
     right = ['I have never seen a film as bad as this one.', 'The acting was good, but the story was not.', 'This is one of the best movies that I have ever seen.']
     for t in right:
         words = t[:-1].split()
@@ -77,7 +77,7 @@ def test_the_causal_one_knows_english_and_reviews():
 
 def test_the_masked_one_fills_with_words_that_fit():
     from course_lm.predictions import fill_mask
-    tok, lm = load_lm('tiny', 'masked')
+    lm, tok = load_lm('tiny', 'masked')
     found = [fill_mask(lm, tok, t.replace('_', tok.mask_token), top_k=20).token.str.strip().tolist() for t in ('I have never seen such a _ movie.', 'The _ was directed by a woman.', 'I _ this film very much.')]
     assert 'bad' in found[0] or 'good' in found[0]
     assert {'film', 'movie'} & set(found[1])

@@ -6,12 +6,12 @@ from hypothesis import given, settings, strategies as st
 
 from course_lm.data import python_docs, train_byte_bpe
 from course_lm.reviews import reviews
-from course_lm.models import home_text, load_lm, new_lm, save_lm
+from course_lm.models import reference_texts, load_lm, new_lm, save_lm
 from course_lm.advice import (
-    ANSWERS, RULES, byte_counter, compare_starts, fair_pairs, js_distance, keep_home, measure_texts,
-    own_tokenizer_fit, own_vocab_size, should_finetune, split_words, style_distance, style_symbols,
+    ANSWERS, RULES, byte_ngram_bits, compare_starts, length_matched_pairs, js_distance, keep_home, measure_texts,
+    own_tokenizer_fit, own_vocab_size, should_finetune, fragmented_words, style_distance, style_symbols,
     tokenizer_fit, verdict)
-from course_lm.heads import load_backbone, same_body
+from course_lm.heads import load_backbone, assert_same_backbone
 
 texts = st.lists(st.text(min_size=1, max_size=60).filter(str.strip), min_size=1, max_size=8)
 
@@ -23,15 +23,15 @@ def small():
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_home_text_comes_with_the_model(objective):
-    tok, model = load_lm('tiny', objective)
-    home = home_text(model)
-    assert home == home_text() and len(set(home)) == len(home) >= 40 and min(map(len, home)) >= 20
+    model, tok = load_lm('tiny', objective)
+    home = reference_texts(model)
+    assert home == reference_texts() and len(set(home)) == len(home) >= 40 and min(map(len, home)) >= 20
     assert all(t == t.strip() and tok.all_special_tokens[0] not in t for t in home)
 
 def test_own_writing_costs_about_what_the_model_expects():
     "What was drawn from a model's probabilities costs it their entropy, on average."
-    tok, tiny = load_lm('tiny')
-    rows = [torch.tensor([[tok.bos_token_id, *tok(t, add_special_tokens=False)['input_ids']]])[:, :200] for t in home_text(tiny)[:40]]
+    tiny, tok = load_lm('tiny')
+    rows = [torch.tensor([[tok.bos_token_id, *tok(t, add_special_tokens=False)['input_ids']]])[:, :200] for t in reference_texts(tiny)[:40]]
     cost = expected = n = 0
     with torch.no_grad():
         for row in rows:
@@ -71,8 +71,8 @@ def test_unknown_tokens_of_a_tokenizer_that_has_some():
 def test_split_words_needs_count_rarity_and_pieces(small):
     tok, _ = small
     mine = ['zyxwv qvutsr']*4
-    assert split_words(mine, tok, ['something else']).word.tolist() == split_words(mine, tok, ['something else'], count=4).word.tolist() != []
-    assert not len(split_words(mine, tok, ['something else'], count=5)) and not len(split_words(mine, tok, mine)) and not len(split_words(mine, tok, ['x'], pieces=50))
+    assert fragmented_words(mine, tok, ['something else']).word.tolist() == fragmented_words(mine, tok, ['something else'], count=4).word.tolist() != []
+    assert not len(fragmented_words(mine, tok, ['something else'], count=5)) and not len(fragmented_words(mine, tok, mine)) and not len(fragmented_words(mine, tok, ['x'], pieces=50))
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from('abcde'), st.integers(1, 9), min_size=1), st.dictionaries(st.sampled_from('abcde'), st.integers(1, 9), min_size=1))
@@ -97,7 +97,7 @@ def test_style_sees_style_and_not_topic():
 @settings(max_examples=40, deadline=None)
 @given(texts, texts, st.integers(1, 6))
 def test_fair_pairs(a, b, n):
-    x, y = fair_pairs(a, b, n, longest=20)
+    x, y = length_matched_pairs(a, b, n, longest=20)
     assert len(x) == len(y) <= n and all(len(t) <= 20 for t in x+y)
     assert all(any(t.strip() in s for s in a) for t in x)
 
@@ -121,8 +121,8 @@ def test_known_text_that_a_counter_beats_is_worth_training_on():
     assert [verdict(_case(**known, counter=c)).answer for c in (3.1, 2.9)] == ['use it as it is', 'fine-tune']
     assert verdict(_case(**known, counter=2.9, causal=False)).answer == 'use it as it is'
     assert verdict(_case(**known, counter=2.9), rules=dict(teaches=.9)).answer == 'use it as it is'
-    tok, tiny = load_lm('tiny')
-    r = should_finetune(reviews(60)['text'], tok, tiny, n=30)
+    tiny, tok = load_lm('tiny')
+    r = should_finetune(reviews(60)['text'], tiny, tok, n=30)
     assert r.measures['excess'] < 1.1 and r.verdict.answer == 'fine-tune'
 
 def test_verdict_errors():
@@ -131,9 +131,9 @@ def test_verdict_errors():
         with pytest.raises(ValueError, match=f"no '{k}'"): verdict({a: b for a,b in _case().items() if a != k})
 
 def test_more_text_of_home_is_used_as_it_is():
-    tok, tiny = load_lm('tiny')
-    home = home_text(tiny)
-    r = should_finetune(home[1::2], tok, tiny, home[::2], n=40)
+    tiny, tok = load_lm('tiny')
+    home = reference_texts(tiny)
+    r = should_finetune(home[1::2], tiny, tok, home[::2], n=40)
     assert r.verdict.answer in ('use it as it is', 'too little text to tell') and abs(r.measures['excess']-1) < .1
     assert {'question', 'measure'} == set(r.frame().index.names) and 'excess' not in repr(r.frame()) and r.verdict.answer in repr(r)
     r.plot()
@@ -142,38 +142,38 @@ def test_more_text_of_home_is_used_as_it_is():
                                               (['a', 3], TypeError, 'one is 3'), ([None], TypeError, 'one is None')])
 def test_texts_that_are_none(small, bad, error, says):
     tok, model = small
-    for call in (lambda: should_finetune(bad, tok, model, ['a', 'b']), lambda: tokenizer_fit(bad, tok), lambda: byte_counter(bad), lambda: own_tokenizer_fit(bad)):
+    for call in (lambda: should_finetune(bad, model, tok, ['a', 'b']), lambda: tokenizer_fit(bad, tok), lambda: byte_ngram_bits(bad), lambda: own_tokenizer_fit(bad)):
         with pytest.raises(error, match=says): call()
 
 def test_models_that_cannot_be_measured(small):
     tok, model = small
     ts = python_docs()[:20]
-    with pytest.raises(ValueError, match='no home text is known'): should_finetune(ts, tok, model)
-    with pytest.raises(ValueError, match='embeddings for 400 tokens'): should_finetune(ts, train_byte_bpe(ts, 500), model, ts)
-    with pytest.raises(ValueError, match='mask token'): should_finetune(ts, tok, new_lm(train_byte_bpe(ts, 400, masked=True), n_embd=32), ts)
+    with pytest.raises(ValueError, match='no home text is known'): should_finetune(ts, model, tok)
+    with pytest.raises(ValueError, match='embeddings for 400 tokens'): should_finetune(ts, model, train_byte_bpe(ts, 500), ts)
+    with pytest.raises(ValueError, match='mask token'): should_finetune(ts, new_lm(train_byte_bpe(ts, 400, masked=True), n_embd=32), tok, ts)
     from transformers import GPT2ForTokenClassification, T5Config, T5ForConditionalGeneration
-    with pytest.raises(ValueError, match='no language-modelling head'): should_finetune(ts, tok, GPT2ForTokenClassification(model.config), ts)
+    with pytest.raises(ValueError, match='no language-modelling head'): should_finetune(ts, GPT2ForTokenClassification(model.config), tok, ts)
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=400, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
-    with pytest.raises(ValueError, match='encoder-decoder'): should_finetune(ts, tok, t5, ts)
+    with pytest.raises(ValueError, match='encoder-decoder'): should_finetune(ts, t5, tok, ts)
 
 def test_few_texts_and_other_alphabets_are_no_crash():
-    tok, model = load_lm('tiny')
+    model, tok = load_lm('tiny')
     for ts in (['a'], ['a', 'b'], ['日本語のテキスト']*9, ['🙂🙂']*9, ['...']*9, ['ACGT'*99]*3):
-        r = should_finetune(ts, tok, model, python_docs()[:30])
+        r = should_finetune(ts, model, tok, python_docs()[:30])
         assert r.verdict.answer in ANSWERS and repr(r) and r._repr_html_() and len(r.frame())
 
 def test_masked_models_say_so():
-    tok, masked = load_lm('tiny', 'masked')
-    r = should_finetune(python_docs()[:30], tok, masked, python_docs()[60:120], n=8)
+    masked, tok = load_lm('tiny', 'masked')
+    r = should_finetune(python_docs()[:30], masked, tok, python_docs()[60:120], n=8)
     assert 'pseudo-bits' in repr(r) and r.verdict.frame().loc['a mere counter does better', 'met'] is None
 
 def test_measuring_changes_nothing():
-    tok, model = load_lm('tiny')
+    model, tok = load_lm('tiny')
     model.train()
     before, state = torch.random.get_rng_state(), {k: v.clone() for k,v in model.state_dict().items()}
     random.seed(5); np.random.seed(5)
     a, b = random.getstate(), np.random.get_state()[1].copy()
-    measure_texts(python_docs()[:30], tok, model, python_docs()[50:90])
+    measure_texts(python_docs()[:30], model, tok, python_docs()[50:90])
     assert torch.equal(before, torch.random.get_rng_state()) and random.getstate() == a and (np.random.get_state()[1] == b).all()
     assert model.training and all(torch.equal(v, model.state_dict()[k]) for k,v in state.items())
     model.eval()
@@ -182,14 +182,14 @@ def test_compare_starts_leaves_the_model_and_is_repeatable(small):
     tok, model = small
     state = {k: v.clone() for k,v in model.state_dict().items()}
     docs = python_docs()
-    a, b = (compare_starts(docs[:40], docs[60:70], tok, model, n_steps=4) for _ in range(2))
+    a, b = (compare_starts(docs[:40], docs[60:70], model, tok, n_steps=4) for _ in range(2))
     assert a.equals(b) and a.attrs['best'] in (*ANSWERS, 'tie') and set(a.attrs['tied']) <= set(ANSWERS) and list(a.index)[0] == 'untouched' and (a.low <= a.bits_per_byte).all() and (a.bits_per_byte <= a.high).all()
     assert all(torch.equal(v, model.state_dict()[k]) for k,v in state.items())
-    with pytest.raises(ValueError, match='in train and in valid'): compare_starts(docs[:40], docs[39:45], tok, model)
+    with pytest.raises(ValueError, match='in train and in valid'): compare_starts(docs[:40], docs[39:45], model, tok)
 
 def test_from_scratch_has_the_shape_of_the_model():
     from course_lm.advice import _fresh
-    tok, tiny = load_lm('tiny')
+    tiny, tok = load_lm('tiny')
     own = train_byte_bpe(python_docs()[:40], 500)
     a, b = (_fresh(tiny, own, s) for s in (1, 1))
     same = lambda m: {k: tuple(v.shape) for k,v in m.state_dict().items() if k not in ('transformer.wte.weight', 'lm_head.weight')}
@@ -199,8 +199,8 @@ def test_from_scratch_has_the_shape_of_the_model():
 def test_truth_can_be_a_tie(small):
     tok, model = small
     docs = python_docs()
-    wide, narrow = (compare_starts(docs[:40], docs[60:70], tok, model, n_steps=4, tie=tie) for tie in (9., 0.))
-    assert compare_starts(docs[:40], docs[60:70], tok, model, n_steps=4, same_tokenizer=False).equals(narrow.drop(index='from scratch'))
+    wide, narrow = (compare_starts(docs[:40], docs[60:70], model, tok, n_steps=4, tie=tie) for tie in (9., 0.))
+    assert compare_starts(docs[:40], docs[60:70], model, tok, n_steps=4, same_tokenizer=False).equals(narrow.drop(index='from scratch'))
     assert wide.attrs['best'] == 'tie' and wide.attrs['tied'] == ANSWERS[:3]
     least = narrow.drop(index='from scratch').bits_per_byte
     assert ANSWERS[least.argmin()] in narrow.attrs['tied'] and wide.equals(narrow)
@@ -227,9 +227,9 @@ def test_keep_home(tmp_path, small):
     tok, model = small
     folder = save_lm(model, tok, tmp_path/'m')
     keep_home(folder, ['ein Text', 'ein änderer'])
-    t, m = load_lm(folder)
-    assert home_text(m) == home_text(folder) == ['ein Text', 'ein änderer'] and not list(folder.glob('*.new'))
-    assert should_finetune(python_docs()[:12], t, m).measures['documents_home'] == 2
+    m, t = load_lm(folder)
+    assert reference_texts(m) == reference_texts(folder) == ['ein Text', 'ein änderer'] and not list(folder.glob('*.new'))
+    assert should_finetune(python_docs()[:12], m, t).measures['documents_home'] == 2
     with pytest.raises(TypeError, match='one is 3'): keep_home(folder, [3])
 
 def _others():
@@ -244,14 +244,14 @@ def test_bodies_under_heads(tmp_path, small, task):
     tok, models = _others()
     for name,(t,m) in {'gpt2': small, **{k: (tok, m) for k,m in models.items()}}.items():
         folder = save_lm(m, t, tmp_path/name)
-        got, model, report = load_backbone(folder, task, n_labels=2 if task == 'question-answering' else 5)
-        assert same_body(m, model) == report.loc[('kept', 'body'), 'tensors'] and report.loc[('new', 'head'), 'tensors'] >= 1
+        model, got, report = load_backbone(folder, task, n_labels=2 if task == 'question-answering' else 5)
+        assert assert_same_backbone(m, model) == report.loc[('kept', 'body'), 'tensors'] and report.loc[('new', 'head'), 'tensors'] >= 1
         assert model.config.pad_token_id == got.pad_token_id and not model.training
         ids = got(python_docs()[:3], return_tensors='pt', padding=True, truncation=True, max_length=32)
         out = model(**{k: v for k,v in ids.items() if k in ('input_ids', 'attention_mask')})
         shape = (out.start_logits if task == 'question-answering' else out.logits).shape
         assert shape[0] == 3 and (task != 'sequence-classification' or shape == (3, 5))
-        a, b = (load_backbone(folder, task, seed=s)[1].state_dict() for s in (1, 1))
+        a, b = (load_backbone(folder, task, seed=s)[0].state_dict() for s in (1, 1))
         assert all(torch.equal(v, b[k]) for k,v in a.items())
 
 def test_a_body_that_is_not_there(tmp_path, small):

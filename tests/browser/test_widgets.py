@@ -64,9 +64,9 @@ def test_next_word_game(open_notebook):
 
 
 def test_review_box(open_notebook):
-    page = open_notebook("box", "from course_lm.classification import load_classifier, train_classifier; from course_lm.windows import review_box\nfrom course_lm.data import train_byte_bpe; from course_lm.reviews import reviews\n"
+    page = open_notebook("box", "from course_lm.classification import load_classifier, train_classifier; from course_lm.windows import review_explorer\nfrom course_lm.data import train_byte_bpe; from course_lm.reviews import reviews\n"
                          "from course_lm.models import new_lm\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_byte_bpe(train['text'][:], 600, masked=True)\n"
-                         "_, model = load_classifier((tokenizer, new_lm(tokenizer, n_layer=1, n_embd=32, max_length=64)))\n"
+                         "model, _ = load_classifier((new_lm(tokenizer, n_layer=1, n_embd=32, max_length=64), tokenizer))\n"
                          "data = dict(train=train, valid=reviews(40, seed=2, length='short'), test=reviews(40, seed=3, length='short'))\n"
                          "train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=6e-3, epochs=3, batch_size=16, warmup_steps=.1, progress=False)\nreview_box(model, tokenizer)")
     answer = ".jp-OutputArea-output .widget-html-content"
@@ -82,7 +82,7 @@ def test_review_box(open_notebook):
     page.locator(".widget-dropdown select").first.select_option(label="take each token out")
     page.wait_for_function(f"([s, t]) => ({colours})(s) !== t", arg=[answer, hidden], timeout=30_000)
     shades = page.evaluate("s => [...document.querySelectorAll(s + ' span[title]')].map(e => getComputedStyle(e).backgroundColor)", answer)
-    keep(page, "review_box")
+    keep(page, "review_explorer")
     assert len(set(shades)) > 3  # words are coloured by what they did
     page.locator(".widget-textarea textarea").fill("word " * 200)
     page.locator("button.jupyter-button", has_text="What is it?").click()
