@@ -17,20 +17,20 @@ help:  ## this list
 	@touch $@
 
 course: .venv/.installed  ## run every lesson in order, offline; pages and executed notebooks go to _run/
-	$(PY) scripts/run_course.py $(LESSONS)
+	$(PY) -m scripts.run_course $(LESSONS)
 
 test: .venv/.installed  ## every check, notebook and test, offline
-	$(PY) scripts/run_tests.py $(ONLY)
+	$(PY) -m scripts.run_tests $(ONLY)
 
 lab: .venv/.installed  ## open lesson 1 in JupyterLab
 	$(PY) -m jupyter lab nbs/10_what_is_a_language_model.ipynb
 
 readme: .venv/.installed  ## make README.md from nbs/index.ipynb
-	$(PY) scripts/readme.py
+	$(PY) -m scripts.readme
 
 refresh: .venv/.installed  ## re-run one lesson and store its outputs: make refresh NB=nbs/20_chunking.ipynb
 	@test -n "$(NB)" || { echo "Say which notebook: make refresh NB=nbs/20_chunking.ipynb"; exit 2; }
-	$(PY) scripts/refresh.py $(NB)
+	$(PY) -m scripts.refresh $(NB)
 
 export: .venv/.installed  ## write the library from the notebooks, and clean the notebooks
 	.venv/bin/nbdev_clean && .venv/bin/nbdev_export
@@ -41,7 +41,7 @@ widgets: .venv/.installed  ## drive every widget in a headless browser (needs Ch
 
 bench: .venv/.installed  ## measure against peers; tables are printed and kept in benchmarks/results
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	for b in benchmarks/bench_*.py; do $(PY) $$b || exit 1; done
+	for b in benchmarks/speed/[a-z]*.py; do $(PY) -m benchmarks.speed.$$(basename $$b .py) || exit 1; done
 
 clean:  ## remove what the commands above have made, .venv included
 	rm -rf .venv _run _proc _docs build dist *.egg-info

@@ -1,7 +1,7 @@
 "Draw README.md's picture, nbs/images/cover.png, with the course's own functions."
 import sys
 
-from lessons import nbs, prepare_environment
+from scripts.lessons import nbs, prepare_environment
 
 example = ("The value of an object can change while the program runs. When a function is called, its arguments are bound to the "
            "names of its parameters, and a new local namspace is created.")  # one word is misspelt

@@ -1,8 +1,8 @@
-"Make README.md from nbs/index.ipynb: `python scripts/readme.py`, or `--check` to see whether both are up to date."
+"Make README.md from nbs/index.ipynb: `python -m scripts.readme`, or `--check` to see whether both are up to date."
 import copy, re, sys
 
-from lessons import execute, nbs, prepare_environment, read, root
-from refresh import refresh, tidy
+from scripts.lessons import execute, nbs, prepare_environment, read, root
+from scripts.refresh import refresh, tidy
 
 
 def markdown(nb) -> str:

@@ -1,8 +1,8 @@
-"Run notebooks in fresh kernels and store their outputs, clean: `python scripts/refresh.py nbs/20_chunking.ipynb`."
+"Run notebooks in fresh kernels and store their outputs, clean: `python -m scripts.refresh nbs/20_chunking.ipynb`."
 import sys
 from pathlib import Path
 
-from lessons import execute, prepare_environment, problems, root, write
+from scripts.lessons import execute, prepare_environment, problems, root, write
 
 
 def tidy(nb) -> None:

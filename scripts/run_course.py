@@ -1,14 +1,14 @@
 """Run every lesson in order, offline, each in a fresh kernel. Executed notebooks and HTML pages go to `_run/`.
 
-    python scripts/run_course.py            # all lessons
-    python scripts/run_course.py 20 5       # this one, and all of lesson 5
-    python scripts/run_course.py 21         # this one
+    python -m scripts.run_course            # all lessons
+    python -m scripts.run_course 20 5       # this one, and all of lesson 5
+    python -m scripts.run_course 21         # this one
 
 Exits with 1 if any lesson failed; the others still run.
 """
 import re, sys
 
-from lessons import directives, execute, lesson_notebooks, number, prepare_environment, root, write
+from scripts.lessons import directives, execute, lesson_notebooks, number, prepare_environment, root, write
 
 colours = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -1,14 +1,14 @@
 """Everything that must hold before a change lands, offline; prints `N passed, M failed` last.
 
-    python scripts/run_tests.py              # everything
-    python scripts/run_tests.py sync 30      # the sync check and notebook 30 only
-    python scripts/run_tests.py pytest
+    python -m scripts.run_tests              # everything
+    python -m scripts.run_tests sync 30      # the sync check and notebook 30 only
+    python -m scripts.run_tests pytest
 """
 import json, os, subprocess, sys, time
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
 
-from lessons import all_notebooks, number, prepare_environment, problems, root
+from scripts.lessons import all_notebooks, number, prepare_environment, problems, root
 
 notebook_timeout = 900  # seconds; a lesson is meant to take about 60
 
@@ -48,8 +48,7 @@ def pytest() -> tuple[int, int, int]:
     report = root / "_run" / "pytest.xml"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
-    code = subprocess.run([sys.executable, "-m", "pytest", "tests", "-q", "-x" if os.environ.get("FAIL_FAST") else "--tb=short", "--ignore=tests/browser",
-                           "--durations=10", f"--junitxml={report}"], cwd=root, timeout=3000).returncode
+    code = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x" if os.environ.get("FAIL_FAST") else "--tb=short", "--durations=10", f"--junitxml={report}"], cwd=root, timeout=3000).returncode
     if not report.exists(): return 0, 1, 0
     suite = xml.parse(report).getroot().find("testsuite")
     total, bad, skipped = int(suite.get("tests")), int(suite.get("failures")) + int(suite.get("errors")), int(suite.get("skipped"))
@@ -60,8 +59,8 @@ def main(only: list[str]) -> int:
     prepare_environment()
     start, results, skipped = time.perf_counter(), [], 0
     def wanted(name): return not only or name in only
-    if wanted("sync"): results.append(run("library in sync with the notebooks, notebooks clean", [sys.executable, "scripts/sync.py"], 300))
-    if wanted("readme"): results.append(run("README.md in sync with nbs/index.ipynb", [sys.executable, "scripts/readme.py", "--check"], 300))
+    if wanted("sync"): results.append(run("library in sync with the notebooks, notebooks clean", [sys.executable, "-m", "scripts.sync"], 300))
+    if wanted("readme"): results.append(run("README.md in sync with nbs/index.ipynb", [sys.executable, "-m", "scripts.readme", "--check"], 300))
     if wanted("outputs"): results.append(stored_outputs())
     results += notebooks([p for p in all_notebooks() if wanted("notebooks") or wanted(p.stem) or wanted(number(p))])
     passed, failed = sum(results), len(results) - sum(results)

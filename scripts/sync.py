@@ -1,4 +1,4 @@
-"""Is the library what the notebooks export, and are the notebooks clean? `python scripts/sync.py`, 0 if so.
+"""Is the library what the notebooks export, and are the notebooks clean? `python -m scripts.sync`, 0 if so.
 
 Exports and cleans a copy of the repository from nothing and compares it with the tree, so that an edited line, a stray
 module, a forgotten `nbdev_clean` and a file git does not track all show, and nothing in the tree is touched.
@@ -6,7 +6,7 @@ module, a forgotten `nbdev_clean` and a file git does not track all show, and no
 import filecmp, os, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
-from lessons import root
+from scripts.lessons import root
 
 kept_by_hand = {"pretrained"}  # folders inside the package that no notebook makes
 ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.part", "models")

@@ -632,10 +632,8 @@ def test_leak_report_finds_near_copies():
 # the benchmark and the lesson
 
 def benchmark(monkeypatch, *args):
-    import importlib.util, sys
-    spec = importlib.util.spec_from_file_location('imdb_benchmark', root/'benchmarks'/'imdb.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    import sys
+    from benchmarks.experiments import imdb as module
     monkeypatch.setattr(sys, 'argv', ['imdb.py', *map(str, args)])
     threads = torch.get_num_threads()
     try: module.main()

@@ -209,13 +209,6 @@ def test_half_written_ones_are_passed_over(tmp_path, monkeypatch):
     assert_same_run(whole, a_run(folder))
     assert [p.name for p in folder.iterdir()] == ['step-00000024']
 
-def test_killed_for_real():
-    root = Path(ft.__file__).parents[1]
-    out = subprocess.run([sys.executable, root/'scripts'/'kill_and_resume.py', '--kills', '4'], capture_output=True, text=True, cwd=root)
-    assert out.returncode == 0, out.stdout + out.stderr
-    assert '4 kills' in out.stdout and 'the same losses, evaluations and weights' in out.stdout
-
-
 # Groups of layers
 
 def shapes():

@@ -18,16 +18,8 @@ from course_lm.pretraining import (
 from course_lm.releasing import model_card, memorization, save_half
 
 root = Path(__file__).parents[1]
-sys.path.insert(0, str(root/'scripts'))
-import train_tiny
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
+pytestmark = pytest.mark.usefixtures('one_thread')
+from runs import train_tiny
 
 
 @pytest.fixture(scope='module')
@@ -351,7 +343,7 @@ def options(folder, work, *more):
 def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
     from safetensors.torch import load_file
     folder, env = corpus_folder(tmp_path, docs), {**os.environ, 'OMP_NUM_THREADS': '1'}
-    p = subprocess.Popen([sys.executable, str(root/'scripts'/'train_tiny.py'), *options(folder, tmp_path/'killed')], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    p = subprocess.Popen([sys.executable, '-m', 'runs.train_tiny', *options(folder, tmp_path/'killed')], env=env, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(30_000):
         found = last_checkpoint(tmp_path/'killed'/'run')
         if p.poll() is not None or (found and int(found.name[5:]) >= 7): break
@@ -457,12 +449,12 @@ def test_a_run_begins_with_the_weights_of_another(docs, tmp_path, capsys):
 def test_torchrun_and_the_script(docs, tmp_path):
     "Two processes of the script itself: one model, one card, and the card says how it was made."
     folder = corpus_folder(tmp_path, docs)
-    r = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--', str(root/'scripts'/'train_tiny.py'),
+    r = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'runs.train_tiny',
                         *options(folder, tmp_path/'work', '--steps', '4', '--out', str(tmp_path/'out'), '--about', 'Made-up text, free for all.', '--note', 'Two sat at it.')],
-                       env={**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=300)
+                       env={**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=300, cwd=root)
     assert r.returncode == 0, r.stderr[-3000:]
     card = (tmp_path/'out'/'README.md').read_text()
-    for part in ('2 process(es) of 1 thread(s)', 'torchrun --nproc-per-node 2 -- scripts/train_tiny.py', 'Made-up text, free for all.', 'Two sat at it.', '| Updates | 4 |'): assert part in card
+    for part in ('2 process(es) of 1 thread(s)', 'torchrun --nproc-per-node 2 -m runs.train_tiny', 'Made-up text, free for all.', 'Two sat at it.', '| Updates | 4 |'): assert part in card
     assert r.stdout.count('bits per byte, held-out') == 1 and str(tmp_path) not in card
 
 

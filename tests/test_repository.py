@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(root / "scripts"))
 support = "checks randomness arrow inputs files html machine".split()  # the basement, lowest first
 lessons = {f"support.{name}": i - len(support) for i, name in enumerate(support)}
 for _path in sorted((root / "nbs").glob("[0-9][0-9]_*.ipynb")):
@@ -92,7 +91,7 @@ def copy(tmp_path_factory):
 
 
 def test_the_sync_check_sees_a_broken_line_and_a_stray_module(copy):
-    from sync import differences
+    from scripts.sync import differences
     module = copy / "course_lm" / "chunking.py"
     source = module.read_text(encoding="utf-8")
     module.write_text(source.replace("def chunk_ids(", "def chunk_ids (", 1), encoding="utf-8")
@@ -105,7 +104,7 @@ def test_the_sync_check_sees_a_broken_line_and_a_stray_module(copy):
 
 
 def test_the_output_check_sees_what_a_reader_must_not_meet():
-    from lessons import problems
+    from scripts.lessons import problems
     def cell(**out): return dict(cell_type="code", id="a", source="f()", outputs=[out])
     bad = [dict(output_type="error", ename="E", evalue="", traceback=[]), dict(output_type="stream", name="stderr", text="warn"),
            dict(output_type="stream", name="stdout", text="saved to /" + "home/me/x")]
@@ -114,7 +113,7 @@ def test_the_output_check_sees_what_a_reader_must_not_meet():
 
 
 def test_the_course_fails_when_a_lesson_fails(tmp_path, monkeypatch, capsys):
-    import run_course
+    from scripts import run_course
     def broken(path, on_cell): raise RuntimeError("cell 3 failed")
     monkeypatch.setattr(run_course, "execute", broken)
     monkeypatch.setattr(run_course, "root", tmp_path)

@@ -1,8 +1,8 @@
 """`NGramLM` against `nltk.lm` in one process, its speed at a million tokens, and counts against a neural model.
 
-    python benchmarks/bench_ngram.py                  # against nltk, and a million tokens: about a minute on two cores
-    python benchmarks/bench_ngram.py --neural 1200    # lesson 1's LSTM, wider and for more steps, on the same chapters: about two minutes
-    python benchmarks/bench_ngram.py --imdb PATH      # counts against amount of text: a parquet file with text and movie columns
+    python -m benchmarks.speed.ngram                  # against nltk, and a million tokens: about a minute on two cores
+    python -m benchmarks.speed.ngram --neural 1200    # lesson 1's LSTM, wider and for more steps, on the same chapters: about two minutes
+    python -m benchmarks.speed.ngram --imdb PATH      # counts against amount of text: a parquet file with text and movie columns
 
 Prints tables and keeps them in benchmarks/results/ngram.json with machine, versions and date; a section that was not run
 keeps what it held. nltk is a development requirement (`pip install -e '.[dev]'`). It is fed the same n-grams, and its
@@ -16,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 
-from record import keep, machine, results
+from benchmarks.bench import keep, machine, results
 
 from course_lm.data import python_docs, train_byte_bpe
 from course_lm.ngram import NGramLM

@@ -1,19 +1,17 @@
 """Lesson 5b's rule on seven corpora, its verdicts beside what training does, and how far tiny-gpt's own writing is from real reviews.
 
-    python benchmarks/should_finetune.py --reviews ../shared/data      # about five minutes on one core
+    python -m benchmarks.experiments.should_finetune --reviews ../shared/data      # about five minutes on one core
 
---reviews is the folder that scripts/train_tiny.py was given as --corpus: reviews of movies that the model has read nothing
+--reviews is the folder that runs/train_tiny.py was given as --corpus: reviews of movies that the model has read nothing
 about, and WikiText-2's test text, are taken from it. Settings are fixed below. Prints two tables and keeps them in
 benchmarks/results/should_finetune.json with machine, versions and date; no text is kept.
 """
-import argparse, os, random, re, sys, time
-from pathlib import Path
+import argparse, os, random, re, time
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent/'scripts')]
-from record import keep, machine, results
+from benchmarks.bench import keep, machine, results
 
 LONGEST = 800 # characters of a text: about as long as the model's own writing
 AMOUNTS = {15_000: 20, 60_000: 48} # characters to learn from: updates
@@ -21,7 +19,7 @@ SETTINGS = dict(longest=LONGEST, updates=AMOUNTS, pairs=60, scored_texts=30, see
 
 def held_out(folder):
     "Reviews of movies kept out of tiny-gpt's training, and WikiText-2's test text in paragraphs."
-    from train_tiny import read_folder, split_documents
+    from runs.train_tiny import read_folder, split_documents
     parts, _ = split_documents(read_folder(folder))
     return parts['test'], [p.strip() for t in parts['wiki_test'] for p in t.split('\n') if len(p) > 200]
 
@@ -90,7 +88,7 @@ def main(folder, only=None):
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--reviews', required=True, help='folder that scripts/train_tiny.py was given as --corpus')
+    parser.add_argument('--reviews', required=True, help='folder that runs/train_tiny.py was given as --corpus')
     parser.add_argument('--only', nargs='*', help='these corpora; nothing is kept then')
     parser.add_argument('--out', default=results/'should_finetune.json', help='where the JSON goes')
     args = parser.parse_args()

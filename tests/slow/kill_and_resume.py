@@ -1,7 +1,7 @@
 """Kill training runs at random moments, let them go on, and see whether anybody could tell.
 
-    python scripts/kill_and_resume.py               # 24 kills, about a minute
-    python scripts/kill_and_resume.py --kills 4     # what the tests run
+    python -m tests.slow.kill_and_resume               # 24 kills, about a minute
+    python -m tests.slow.kill_and_resume --kills 4     # what the tests run
 
 A causal model with dropout and a masked model with fresh masks, on Python's own reference, are each trained once
 without interruption. Then each is trained again in a process that is killed (kill -9) at random moments, half of them

@@ -1,7 +1,7 @@
 """LMCollator and its strategies against transformers' DataCollatorForLanguageModeling, in one process.
 
-    python benchmarks/bench_labels.py                # about a minute on two cores
-    python benchmarks/bench_labels.py --imdb PATH    # on a parquet file with a text column instead of the standard library's docstrings
+    python -m benchmarks.speed.labels                # about a minute on two cores
+    python -m benchmarks.speed.labels --imdb PATH    # on a parquet file with a text column instead of the standard library's docstrings
 
 Prints tables and keeps them in benchmarks/results/labels.json with machine, versions and date. All ways take turns, round by
 round; the milliseconds are medians, and the ratio is that of the medians, to the first row of the table. The last column is
@@ -10,7 +10,7 @@ the ratio of the fastest calls: on a busy machine it tells what the code costs, 
 import argparse, gc, os, random, statistics, time
 from pathlib import Path
 
-from record import keep, machine, results
+from benchmarks.bench import keep, machine, results
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

@@ -1,8 +1,8 @@
 """Chunking and packing against transformers' run_clm and TRL, in one process; and what every policy costs on IMDb.
 
-    python benchmarks/bench_chunking.py                     # speed and memory: about three minutes on two cores
-    python benchmarks/bench_chunking.py --imdb PATH         # the table of policies alone: a parquet file with a text column
-    python benchmarks/bench_chunking.py --tokens 1_000_000  # a quick look
+    python -m benchmarks.speed.chunking                     # speed and memory: about three minutes on two cores
+    python -m benchmarks.speed.chunking --imdb PATH         # the table of policies alone: a parquet file with a text column
+    python -m benchmarks.speed.chunking --tokens 1_000_000  # a quick look
 
 Prints tables and keeps them in benchmarks/results/chunking.json with machine, versions and date. The peers are
 transformers' `group_texts` from examples/pytorch/language-modeling/run_clm.py, written again here after its
@@ -13,7 +13,7 @@ import argparse, gc, json, os, random, statistics, subprocess, sys, tempfile, ti
 from itertools import chain
 from pathlib import Path
 
-from record import keep, machine, results
+from benchmarks.bench import keep, machine, results
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')

@@ -1,12 +1,12 @@
 """Lesson 6 on the real reviews: what they share, word counters, an LSTM, encoders, each with its curve of accuracy against minutes.
 
-    python benchmarks/imdb.py --imdb PATH                                # baselines, LSTM, an encoder from random weights; split by movie
-    python benchmarks/imdb.py --imdb PATH --only encoder --pretrain 20 --unlabelled PATH2 --keep FOLDER
-    python benchmarks/imdb.py --imdb PATH --only encoder --encoder FOLDER_OR_HUB_NAME --recipe trainer --epochs 3 --lr 5e-5
-    python benchmarks/imdb.py --imdb PATH --only encoder --encoder tiny --train 500         # the course's own tiny-bert: a point of its learning curve
-    python benchmarks/imdb.py --imdb PATH --only encoder --encoder tiny-scratch --train 500 # the same network, random weights
-    python benchmarks/imdb.py --imdb PATH --only baselines --baselines nbsvm --train 500    # and what counting gets from as many
-    python benchmarks/imdb.py --imdb movie_data.csv.gz --split lecture   # 70/10/20 % by position, as the lecture cuts
+    python -m benchmarks.experiments.imdb --imdb PATH                                # baselines, LSTM, an encoder from random weights; split by movie
+    python -m benchmarks.experiments.imdb --imdb PATH --only encoder --pretrain 20 --unlabelled PATH2 --keep FOLDER
+    python -m benchmarks.experiments.imdb --imdb PATH --only encoder --encoder FOLDER_OR_HUB_NAME --recipe trainer --epochs 3 --lr 5e-5
+    python -m benchmarks.experiments.imdb --imdb PATH --only encoder --encoder tiny --train 500         # the course's own tiny-bert: a point of its learning curve
+    python -m benchmarks.experiments.imdb --imdb PATH --only encoder --encoder tiny-scratch --train 500 # the same network, random weights
+    python -m benchmarks.experiments.imdb --imdb PATH --only baselines --baselines nbsvm --train 500    # and what counting gets from as many
+    python -m benchmarks.experiments.imdb --imdb movie_data.csv.gz --split lecture   # 70/10/20 % by position, as the lecture cuts
 
 PATH is whatever load_imdb takes: an aclImdb folder, movie_data.csv[.gz], parquet. Every run becomes a row of
 benchmarks/results/imdb.json, in place of an earlier row of the same name, split, seed and number of training reviews.
@@ -15,11 +15,10 @@ An epoch is chosen on valid, never on test; test is answered once, after the las
 import argparse, json, math, os, sys, time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from record import machine
+from benchmarks.bench import machine, results
 
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-RESULTS = Path(__file__).parent/'results'/'imdb.json'
+RESULTS = results/'imdb.json'
 SHARES = {'official': (.7, .1, .2), 'movie': (.8, .1, .1), 'lecture': (.7, .1, .2)} # train, valid, test; official leaves its test half whole
 
 PACKAGES = ('torch', 'transformers', 'datasets', 'scikit-learn', 'numpy')

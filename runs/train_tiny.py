@@ -1,12 +1,12 @@
 """Train one of the course's small language models from scratch on folders of text. Lesson 7 explains every part.
 
-    python scripts/train_tiny.py --objective causal --corpus FOLDER FOLDER --minutes 120 --work WORK --out course_lm/pretrained/tiny-gpt
+    python -m runs.train_tiny --objective causal --corpus FOLDER FOLDER --minutes 120 --work WORK --out course_lm/pretrained/tiny-gpt
 
 A corpus folder holds .parquet files (a column text, perhaps movie; labels are not looked at) and .txt files (WikiText's form).
 Files named test* are never read for training. Text of held-out movies neither: see `split_documents`.
 WORK gets tokens and checkpoints (never commit it); a run that was stopped goes on when the same command is given again.
 A corpus of your own needs a WORK of its own, a model of another shape a --run of its own.
-Two cores are used best by two processes, each with half of every batch:  torchrun --nproc-per-node 2 -- scripts/train_tiny.py ...
+Two cores are used best by two processes, each with half of every batch:  torchrun --nproc-per-node 2 -m runs.train_tiny ...
 """
 import argparse, hashlib, json, os, re, shlex, sys, time
 from pathlib import Path
@@ -324,7 +324,7 @@ def main(argv=None):
                        if a.objective == 'causal' else f'{Path(a.home).name} wrote by itself') + ': they stand for text like that which it has read.')
     before = earlier_runs(a.start) if a.start else []
     about = a.about or 'Read: ' + ', '.join(name for name,_ in report['files']) + '.'
-    card = model_card(Path(a.out).name, config, history, about, scores, (f'torchrun --nproc-per-node {n_processes} --' if shared else 'python') + ' scripts/train_tiny.py ' + shlex.join(words), notes, n_processes, before)
+    card = model_card(Path(a.out).name, config, history, about, scores, (f'torchrun --nproc-per-node {n_processes}' if shared else 'python') + ' -m runs.train_tiny ' + shlex.join(words), notes, n_processes, before)
     save_half(model, tokenizer, a.out, card)
     if home: keep_home(a.out, home)
     run = dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from, evals=history.evals)

@@ -1,7 +1,7 @@
 """Lesson 6: what padding costs, in one run: pad to 512, dynamic padding, buckets, a budget of tokens.
 
-    python benchmarks/bench_padding.py                # lengths as IMDb's are, drawn at random; about two minutes on one core
-    python benchmarks/bench_padding.py --imdb PATH    # so many of the real reviews, of whatever load_imdb takes
+    python -m benchmarks.speed.padding                # lengths as IMDb's are, drawn at random; about two minutes on one core
+    python -m benchmarks.speed.padding --imdb PATH    # so many of the real reviews, of whatever load_imdb takes
 
 An epoch is forward, backward and an update of a tiny encoder (ModernBERT's shape, 2 blocks, 64 wide) over a sample of the
 reviews. All ways take turns, epoch by epoch, in shuffled order; seconds are medians, of wall time and of CPU time (which a busy
@@ -9,15 +9,14 @@ machine disturbs less: `speed` is the ratio of the latter, `speed_wall` of the f
 changes no review's loss: the same weights, each review once in each way. Both go to benchmarks/results/padding.json, with
 machine, versions and date; a run with --imdb and one without are kept beside each other.
 """
-import argparse, json, os, random, statistics, sys, time
+import argparse, json, os, random, statistics, time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from record import keep, machine
+from benchmarks.bench import keep, machine, results
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-RESULTS = Path(__file__).parent/'results'/'padding.json'
+RESULTS = results/'padding.json'
 LONGEST, BATCH = 512, 16
 
 def drawn(n, seed, vocab_size=2000):

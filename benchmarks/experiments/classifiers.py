@@ -1,11 +1,11 @@
 """Lesson 6, in depth: recipes one change at a time, a body that has read, and reviews longer than the model.
 
-    python benchmarks/classifiers.py --recipes         # which change did anything? Made-up reviews; about four minutes on one core
-    python benchmarks/classifiers.py --longer          # three of these recipes, three times as long; about two minutes
-    python benchmarks/classifiers.py --body            # a masked language model's body against random weights; about four minutes
-    python benchmarks/classifiers.py --body-longer     # the same in runs two and a half times as long; about five minutes
-    python benchmarks/classifiers.py --transfer        # tiny-bert against the same network from random weights, 400 made-up reviews; about three minutes
-    python benchmarks/classifiers.py --long PATH       # head, tail, both, windows on real reviews (what load_imdb takes, with movies); about three minutes
+    python -m benchmarks.experiments.classifiers --recipes         # which change did anything? Made-up reviews; about four minutes on one core
+    python -m benchmarks.experiments.classifiers --longer          # three of these recipes, three times as long; about two minutes
+    python -m benchmarks.experiments.classifiers --body            # a masked language model's body against random weights; about four minutes
+    python -m benchmarks.experiments.classifiers --body-longer     # the same in runs two and a half times as long; about five minutes
+    python -m benchmarks.experiments.classifiers --transfer        # tiny-bert against the same network from random weights, 400 made-up reviews; about three minutes
+    python -m benchmarks.experiments.classifiers --long PATH       # head, tail, both, windows on real reviews (what load_imdb takes, with movies); about three minutes
 
 Rates are chosen on valid, over the seeds of the same comparison; test is scored once for each run. Everything is kept in
 benchmarks/results/classifiers.json, each part with machine, versions and date.
@@ -16,9 +16,8 @@ from pathlib import Path
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-sys.path.insert(0, str(Path(__file__).parent))
-from record import keep, machine
-RESULTS = Path(__file__).parent/'results'/'classifiers.json'
+from benchmarks.bench import keep, machine, results
+RESULTS = results/'classifiers.json'
 
 def made_up(n_train):
     from course_lm.classification import encode_reviews
@@ -123,7 +122,7 @@ def swapped(ds, other=False):
 def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
     "A body that has read real reviews against the same network from random weights, each at the rate that is best for it on valid; tested on words that were labelled, and on others."
     import numpy as np
-    from imdb import in_bfloat16, random_twin
+    from benchmarks.experiments.imdb import in_bfloat16, random_twin
     from course_lm.baselines import nbsvm_baseline
     from course_lm.classification import encode_reviews, load_classifier, predict_proba, train_classifier
     from course_lm.comparing import mcnemar

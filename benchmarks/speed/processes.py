@@ -1,8 +1,8 @@
 """Lesson 7: what a second core is worth to the training of a small model: as a second thread, and as a second process.
 
-    python benchmarks/bench_processes.py              # about two minutes a round on two cores; --no-compile without a C++ compiler
+    python -m benchmarks.speed.processes              # about two minutes a round on two cores; --no-compile without a C++ compiler
 
-Each way trains the shape of tiny-gpt with the recipe of scripts/train_tiny.py (Muon, 24 chunks of 256 ids drawn at random) for so
+Each way trains the shape of tiny-gpt with the recipe of runs/train_tiny.py (Muon, 24 chunks of 256 ids drawn at random) for so
 many updates, after a shorter run in which machine code is made and caches warm up. The ways take turns, --rounds
 times; the best counts, since other programs only ever slow a run down. `speed` is the ratio to one process with one thread.
 Results go to benchmarks/results/processes.json, with machine, versions and date.
@@ -10,10 +10,9 @@ Results go to benchmarks/results/processes.json, with machine, versions and date
 import argparse, json, os, subprocess, sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from record import keep, machine
+from benchmarks.bench import keep, machine, results
 
-RESULTS = Path(__file__).parent/'results'/'processes.json'
+RESULTS = results/'processes.json'
 WAYS = {'1 process, 1 thread': (1, 1), '1 process, 2 threads': (1, 2), '2 processes, 1 thread each': (2, 1)}
 
 def train(args):
@@ -35,8 +34,8 @@ def measure(args):
     best, flags = {}, ['--updates', str(args.updates), *(['--no-compile'] if not args.compile else []), *(['--bf16'] if args.bf16 else [])]
     for _ in range(args.rounds):
         for name,(processes, threads) in WAYS.items():
-            start = [sys.executable] + (['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes), '--'] if processes > 1 else [])
-            out = subprocess.run([*start, __file__, '--train', '--threads', str(threads), *flags], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
+            start = [sys.executable, '-m'] + (['torch.distributed.run', '--standalone', '--nproc-per-node', str(processes), '-m'] if processes > 1 else [])
+            out = subprocess.run([*start, 'benchmarks.speed.processes', '--train', '--threads', str(threads), *flags], capture_output=True, text=True, cwd=results.parents[1], env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
             if out.returncode: raise SystemExit(out.stderr[-3000:])
             speed = json.loads(out.stdout.splitlines()[-1])
             best[name] = max(best.get(name, 0), speed)

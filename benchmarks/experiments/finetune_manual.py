@@ -1,28 +1,25 @@
 """Lesson 5 measured: tiny-gpt, which has read film reviews, learns Python's manual from 30, 120 or 480 paragraphs, and what that makes it forget.
 
-    python benchmarks/finetune_manual.py --reviews PATH    # folder of IMDb as parquet, with a column movie: about four minutes on one core
+    python -m benchmarks.experiments.finetune_manual --reviews PATH    # folder of IMDb as parquet, with a column movie: about four minutes on one core
 
 Untouched, fine-tuned, and the same shape from random weights. The round is chosen on validation paragraphs, the manual's
 figures come from test paragraphs, and what was forgotten is measured on reviews of movies that the model has not read about.
 One more run mixes the model's own writing (home.json) into the paragraphs. Settings are fixed below. Prints a table and
 keeps it in benchmarks/results/finetune_manual.json with machine, versions and date.
 """
-import argparse, os, sys, time
-from pathlib import Path
+import argparse, os, time
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-from record import keep, machine, results
+from benchmarks.bench import keep, machine, results
 
-root = Path(__file__).resolve().parents[1]
 SETTINGS = dict(chunk_size=64, batch_size=8, rounds={30: 10, 120: 6, 480: 4}, rates={'fine-tuned': 1e-3, 'from scratch': 3e-3}, held_out_reviews=100, seed=42)
 
 
 def held_out_reviews(path, n):
-    "So many reviews of the movies that scripts/train_tiny.py keeps for its test."
-    sys.path.insert(0, str(root/'scripts'))
-    from train_tiny import read_folder, split_documents
+    "So many reviews of the movies that runs/train_tiny.py keeps for its test."
+    from runs.train_tiny import read_folder, split_documents
     found = split_documents([d for d in read_folder(path) if d['movie']])[0]['test']
     if len(found) < n: raise SystemExit(f'--reviews {path} holds {len(found)} reviews of held-out movies, and {n} are needed')
     return found[::len(found)//n][:n]

@@ -1,4 +1,4 @@
-"""Scoring side by side with the peers: `python benchmarks/bench_perplexity.py [--repeats 5] [--quick]`.
+"""Scoring side by side with the peers: `python -m benchmarks.speed.perplexity [--repeats 5] [--quick]`.
 
 Times are medians of repeats that alternate between ours and the peer in one process; ratios compare within one run only.
 Beside wall-clock time stands the processor time of the process, which other programs on the machine disturb less.
@@ -11,7 +11,7 @@ import transformers
 from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
-from record import keep, machine, results
+from benchmarks.bench import keep, machine, results
 
 from course_lm.support.inputs import IGNORE_INDEX
 from course_lm.perplexity import chunked_nll, evaluate_lm, trainer_metrics
@@ -160,7 +160,7 @@ def measure(what):
 
 def memory():
     def run(what):
-        done = subprocess.run([sys.executable, __file__, "--measure", what], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "benchmarks.speed.perplexity", "--measure", what], capture_output=True, text=True, cwd=results.parents[1])
         if done.returncode: raise SystemExit(done.stderr)
         row = json.loads(done.stdout.strip().splitlines()[-1])
         print(f"  {what:46} added {row['added_mib']:6.0f} MiB  peak {row['peak_mib']:6.0f} MiB  {row['seconds']:5.1f} s  result {row['result']:.6f}", flush=True)

@@ -1,12 +1,12 @@
 """Build the wheel, install it into an empty environment, and use the shipped models there with sockets blocked.
 
-    python scripts/try_wheel.py            # a new environment, everything from the package registry: some minutes, 7 GB
-    python scripts/try_wheel.py --here     # the libraries of this environment; only course_lm comes from the wheel
+    python -m tests.release.try_wheel            # a new environment, everything from the package registry: some minutes, 7 GB
+    python -m tests.release.try_wheel --here     # the libraries of this environment; only course_lm comes from the wheel
 """
 import argparse, os, subprocess, sys, tempfile, venv, zipfile
 from pathlib import Path
 
-from lessons import root
+from scripts.lessons import root
 
 probe = '''
 import socket, sys
@@ -35,7 +35,7 @@ def build(folder: Path) -> Path:
     "The wheel, made from a copy of the tree, so that no build folder is left in it."
     import shutil
     copy = folder / "source"
-    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "_run", "nbs", "tests", "benchmarks", "__pycache__", "*.egg-info", "build", "dist"))
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "_run", "nbs", "tests", "benchmarks", "runs", "__pycache__", "*.egg-info", "build", "dist"))
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(copy)]
     subprocess.run(command, check=True)
     return next(folder.glob("*.whl"))

@@ -1,0 +1,1 @@
+"The tools of this repository: python -m scripts.run_tests, and the others."

@@ -1,0 +1,44 @@
+"""What several test modules share: small tokenizers, one thread, equality to the last bit.
+
+A module of tests may have a fixture of the same name; it then uses its own.
+"""
+import pytest
+
+SENTENCES = [f"The name {a} is bound to the {b} of the {c}, and not to its {d}." for a in "xyz" for b in ("value", "type", "class")
+             for c in ("object", "module", "function") for d in ("scope", "frame")]
+
+
+def assert_same(a, b) -> None:
+    "Two tensors, or lists or dictionaries of them, are equal to the last bit."
+    import torch
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.fixture(scope="session")
+def same():
+    "`same(a, b)` asserts that tensors, or lists or dictionaries of them, are equal to the last bit."
+    return assert_same
+
+
+@pytest.fixture(scope="session")
+def tok():
+    "A causal tokenizer of 300 tokens, trained on SENTENCES."
+    from course_lm.data import train_byte_bpe
+    return train_byte_bpe(SENTENCES, 300)
+
+
+@pytest.fixture(scope="session")
+def mtok():
+    "The same with a mask token."
+    from course_lm.data import train_byte_bpe
+    return train_byte_bpe(SENTENCES, 300, masked=True)
+
+
+@pytest.fixture
+def one_thread():
+    "PyTorch with one thread while a test runs: the same sums in the same order."
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
