@@ -27,7 +27,7 @@ BUDGETS = {
 # Measured and printed; they bind when the lessons are rewritten.
 # Long cells: how many code cells in a hundred have more than five lines.
 PRINTED = {"cells": 80, "words": 3500, "long cells": 50}
-# A field type is a word of signatures, as `int` is, and all are in one table: they count as one name a module.
+# A field type is a word of signatures, as `int` is, and all are in one table. They count as one name a module.
 FAMILIES = ("support.checks", "support.kinds")
 # (rule, what it is about) -> (budget, reason): at most five.
 RAISED = {}
@@ -98,7 +98,8 @@ def small(tmp_path):
     root = tmp_path / "house"
     write(root, "index", "from course_lm.chunking import cut")
     write(root, "support/arrow", "#| default_exp support.arrow", "#| export\ndef pad(rows): return rows")
-    write(root, "00_data", "#| default_exp data", "#| export\ndef _private(): pass", "import course_lm.support.arrow")
+    write(root, "00_data", "#| default_exp data", "#| export\ndef _private(): pass",
+          "import course_lm.support.arrow")
     write(root, "20_chunking", "#| default_exp chunking", "#| export\nfrom course_lm.data import cut", CUT,
           "from course_lm.chunking import cut\n!ls\ncut([], 3)")
     write(root, "homework/20_homework", "from course_lm.chunking import cut")
