@@ -20,7 +20,7 @@ from .labels import LMCollator, show_batch_labels
 from .models import save_lm
 from .predictions import lm_predictions, show_predictions
 from .support.inputs import IGNORE_INDEX, is_causal, _rows, max_length_of
-from .support.randomness import own_streams, _own_stream, epoch_order
+from .support.randomness import epoch_order, own_streams
 
 # %% ../nbs/52_engines.ipynb #845e6721-1
 _loop_only = ('checkpoint', 'save_every', 'resume')
@@ -168,7 +168,7 @@ def check_one_batch(
     "Before the first long run: shapes, ids, labels, loss, gradients, and can it learn one batch by heart? Lesson 5."
     import pandas as pd
     if not isinstance(batch, (dict, tuple)):
-        with _own_stream('cpu'): batch = next(iter(getattr(batch, 'train', batch)))
+        with own_streams('cpu'): batch = next(iter(getattr(batch, 'train', batch)))
     if isinstance(batch, tuple): batch = batch[0]
     ids, labels, rows, top = batch['input_ids'], batch['labels'], [], max_length_of(model)
     real, causal, V = batch.get('attention_mask', torch.ones_like(ids)).bool(), is_causal(model), _rows(model)

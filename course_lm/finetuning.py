@@ -20,7 +20,7 @@ from .perplexity import evaluate_lm
 from .support.checks import _two
 from .support.files import fingerprint
 from .support.inputs import IGNORE_INDEX, is_causal
-from .support.randomness import _own_stream, random_states, set_random_states, epoch_order
+from .support.randomness import epoch_order, own_streams, random_states, seeded, set_random_states
 
 # %% ../nbs/50_fine_tuning.ipynb #52067568-2
 class ShuffledBatches:
@@ -243,7 +243,7 @@ class TrainingRun:
     def done(self): return len(self.history.steps)
     def lr_at(self, step): return self.lr*lr_factor(min(step, self.n_steps-1), self.n_steps, self.schedule, self.warmup_steps)
     def seed_update(self):
-        seed = (self.seed*1_000_003 + self.done) % 2**63
+        seed = seeded(self.seed, self.done)
         torch.default_generator.manual_seed(seed)
         if self.device.type == 'cuda': torch.cuda.manual_seed(seed)
 
@@ -311,7 +311,7 @@ def train_loop(
     if save_every is not None and (save_every < 1 or checkpoint is None): raise ValueError(f'save_every={save_every} must be at least 1, and needs checkpoint')
     run = TrainingRun(model, train, valid, epochs, n_steps, lr, schedule, warmup_steps, weight_decay, betas, max_grad_norm, accumulate, eval_every, keep_best, n_bytes, seed, device)
     save_every = save_every or run.every
-    with _own_stream(run.device):
+    with own_streams(run.device):
         torch.manual_seed(seed)
         folder = None if checkpoint is None else _open_checkpoints(run, checkpoint, resume)
         run.evaluate()
@@ -385,10 +385,10 @@ def _save_checkpoint(
     from safetensors.torch import save_file
     folder, feed = Path(folder), run.feed
     new = Path(tempfile.mkdtemp(prefix='.half-', dir=folder))
-    random = {**{f'now.{k}': v for k,v in feed.states().items()}, **{f'began.{k}': v for k,v in (feed.began or {}).items()}}
-    parts = {'model': _tensors(run.model), 'optimizer': _opt_tensors(run.opt), 'random': random, **({'best': run.best} if run.best else {})}
+    parts = {'model': _tensors(run.model), 'optimizer': _opt_tensors(run.opt), **({'best': run.best} if run.best else {})}
     for name,tensors in parts.items(): _write(new/f'{name}.safetensors', lambda p: save_file({k: v.contiguous() for k,v in tensors.items()}, p))
     state = dict(settings=run.settings, epoch=feed.epoch, at=feed.at, steps=run.history.steps, evals=run.history.evals, torch=torch.__version__,
+                 random=dict(began=feed.began, now=feed.states()),
                  files={p.name: p.stat().st_size for p in sorted(new.iterdir())})
     _write(new/'state.json', lambda p: p.write_text(json.dumps(state)))
     path = folder/f'step-{run.done:08d}'
@@ -423,9 +423,7 @@ def _load_checkpoint(
     for k,v in load_file(path/'optimizer.safetensors').items(): opt.setdefault(int(k.split('.')[0]), {})[k.split('.', 1)[1]] = v
     run.opt.load_state_dict(dict(state=opt, param_groups=run.opt.state_dict()['param_groups']))
     if (path/'best.safetensors').exists(): run.best = load_file(path/'best.safetensors', device=str(run.device))
-    random = load_file(path/'random.safetensors')
-    states = [{k.split('.', 1)[1]: v for k,v in random.items() if k.startswith(when)} for when in ('began.', 'now.')]
-    run.feed.go_to(state['epoch'], state['at'], *states)
+    run.feed.go_to(state['epoch'], state['at'], state['random']['began'], state['random']['now'])
     run.history.steps, run.history.evals = state['steps'], state['evals']
     return True
 def _open_checkpoints(run, folder, resume):

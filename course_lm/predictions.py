@@ -7,13 +7,14 @@ __all__ = ['generate_text', 'lm_predictions', 'show_predictions', 'fill_mask']
 
 # %% ../nbs/03_predictions.ipynb #imports
 import math
+from contextlib import nullcontext
 
 import torch
 
 from .support.arrow import pad_rows
 from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
 from .support.machine import quiet
-from .support.randomness import _own_stream
+from .support.randomness import evaluating, own_streams
 
 # %% ../nbs/03_predictions.ipynb #684305f8
 def generate_text(
@@ -35,11 +36,9 @@ def generate_text(
     draw = dict(do_sample=True, temperature=float(temperature), top_k=top_k or 0, top_p=1. if top_p is None else top_p) if temperature else dict(do_sample=False)
     config = GenerationConfig(max_new_tokens=max_new_tokens, num_return_sequences=n,
                               eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **draw)
-    was = model.training
-    with _own_stream(model.device, seed is not None), torch.no_grad(), quiet():
-        if seed is not None: torch.manual_seed(seed)
-        out = model.eval().generate(**batch, generation_config=config)
-    model.train(was)
+    streams = nullcontext() if seed is None else own_streams(model.device, seed)
+    with streams, evaluating(model), torch.no_grad(), quiet():
+        out = model.generate(**batch, generation_config=config)
     new = tokenizer.batch_decode(out[:, batch['input_ids'].shape[1]:], skip_special_tokens=True)
     texts = [(prompts[i//n] if full_text else '') + t for i,t in enumerate(new)]
     return texts[0] if isinstance(prompt, str) and n == 1 else texts
@@ -67,9 +66,9 @@ def lm_predictions(
 ): # DataFrame, a row for each real token: row, position, token (the truth), read, scored, guess, p_token, p_guess, right
     "What a model was asked in a batch, what was expected, what it would have said. Lesson 5."
     import pandas as pd
-    was, device = model.training, next(model.parameters()).device
-    probs = model.eval()(**{k: v.to(device) for k,v in batch.items() if k != 'labels'}).logits.float().softmax(-1).cpu()
-    model.train(was)
+    device = next(model.parameters()).device
+    inputs = {k: v.to(device) for k,v in batch.items() if k != 'labels'}
+    with evaluating(model): probs = model(**inputs).logits.float().softmax(-1).cpu()
     ids, labels, real = batch['input_ids'].cpu(), batch['labels'].cpu(), batch['attention_mask'].cpu().bool()
     shift, say, out = int(is_causal(model)), lambda i: tokenizer.decode([int(i)]), []
     for r,t in real.nonzero().tolist():
@@ -123,9 +122,7 @@ def fill_mask(
         raise ValueError(f'text has no {tokenizer.mask_token!r}, which is the mask token of this tokenizer: put {tokenizer.mask_token!r} where a word is to be guessed')
     if (most := max_length_of(model)) and batch['input_ids'].shape[1] > most:
         raise ValueError(f"text has {batch['input_ids'].shape[1]} tokens, more than the {most} that the model can read")
-    was = model.training
-    probs = model.eval()(**batch).logits[0, at].float().softmax(-1).cpu()
-    model.train(was)
+    with evaluating(model): probs = model(**batch).logits[0, at].float().softmax(-1).cpu()
     rows = []
     for k,p in enumerate(probs):
         for q,i in zip(*p.topk(min(top_k, len(p)))):

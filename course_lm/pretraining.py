@@ -23,7 +23,7 @@ from .perplexity import evaluate_lm, token_bytes
 from .predictions import _heal
 from .scratch import training_speed
 from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
-from .support.randomness import epoch_order
+from .support.randomness import epoch_order, seeded
 
 # %% ../nbs/71_pretraining.ipynb #0f62ff2b
 def newton_schulz(
@@ -174,7 +174,7 @@ class _Trainer:
 
     def batches(self, step):
         k, seed = self.s['accumulate'], self.s['seed']
-        masks = lambda i: LMCollator(self.tokenizer, self.strategy, generator=torch.Generator().manual_seed(seed*1_000_003 + i))
+        masks = lambda i: LMCollator(self.tokenizer, self.strategy, generator=torch.Generator().manual_seed(seeded(seed, i)))
         return [_batch(self.chunks, batch_indices(i, len(self.chunks), self.s['batch_size'], seed), masks(i)) for i in range(step*k, step*k+k)]
 
     def update(self, lr):
@@ -187,7 +187,7 @@ class _Trainer:
         total, nats = sum(int((t != IGNORE_INDEX).sum()) for t in targets), 0.
         if not total: raise ValueError('every label of this update is -100: no token is scored, so there is no loss')
         n_bytes = 0 if self.sizes is None else sum(int(self.sizes[t[t != IGNORE_INDEX]].sum()) for t in targets)
-        torch.manual_seed(self.s['seed']*1_000_003 + step + rank*2**40)
+        torch.manual_seed(seeded(self.s['seed'], step + rank*2**40))
         for g in self.opt.param_groups: g['lr'] = lr
         for b,t in zip(batches, targets):
             b, n = {k: v[rank::n_processes].contiguous() for k,v in b.items()}, int((t[rank::n_processes] != IGNORE_INDEX).sum()) # this process's share

@@ -78,14 +78,6 @@ def test_extreme_rates():
     assert sample_positions(5, 1, rng).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_generators():
-    with raises(TypeError, "not 1.5"): numpy_generator(1.5)
-    given_one = np.random.default_rng(0)
-    assert numpy_generator(given_one) is given_one
-    torch_one = torch.Generator().manual_seed(3)
-    assert numpy_generator(torch_one).random() != numpy_generator(torch_one).random()
-
-
 # ---- tables over the vocabulary
 
 
