@@ -10,8 +10,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from .support.arrow import (
-    _dress, _ended, _insert, _padded, _pieces, _rows, _runs, _to_dataset, _whole)
+from .support.arrow import runs, to_dataset
 from .support.inputs import check_cut, check_chunk_size
 
 # %% ../nbs/20_chunking.ipynb #0e5a4dac-2
@@ -33,7 +32,7 @@ def chunk_ids(
     if ids.ndim != 1: raise ValueError(f'ids must be one row of token ids, not an array of shape {ids.shape}')
     if len(ids) < (size if tail == 'drop' else 1): raise _too_short(len(ids), size)
     if ids.dtype.kind not in 'iu': raise TypeError(f'ids must be whole numbers, not {ids.dtype}')
-    n = _whole(len(ids), size, step)
+    n = max(0, (len(ids)-size)//step + 1)
     if step == size or not n: chunks = ids[:n*size].reshape(n, size)
     else: chunks = np.lib.stride_tricks.sliding_window_view(ids, size)[::step]
     rest = ids[n*step:] if len(ids) > (n-1)*step + size or not n else ids[:0]
@@ -103,15 +102,13 @@ def chunk_dataset(
     around = len(before) + len(after)
     if check_chunk_size(chunk_size, model) < around+2: raise ValueError(f'chunk_size={chunk_size} is too small for {around} special tokens and a text of 2')
     size, step = check_cut(chunk_size-around, stride, tail, pad_id)
-    if eos_id is not None and _ended(_pieces(ds), eos_id): raise ValueError(f'every document already ends with eos_id={eos_id}: leave eos_id out')
-    *runs, rest = _runs(_pieces(ds) if eos_id is None else _insert(_pieces(ds), eos_id), size, step)
-    if runs and (tail == 'drop' or len(rest) <= size-step): rest = rest[:0]
-    elif not len(rest) or tail == 'drop': raise _too_short(len(rest), size)
-    flats = [_dress(run, size, step, before, after) for run in runs]
-    last = np.concatenate([before, rest, after]).astype(rest.dtype) if len(rest) else rest
-    if tail == 'pad': columns = _padded(flats, chunk_size, last, pad_id)
-    else: columns = {'input_ids': _rows(flats, chunk_size, None if tail == 'drop' else last)}
-    return _to_dataset(columns, ds, 'chunk_dataset', chunk_size, tail, stride, eos_id, pad_id, specials)
+    *flats, rest = runs(ds, size, step, eos_id, before, after)
+    if not flats and (tail == 'drop' or not len(rest)): raise _too_short(len(rest), size)
+    last = None if tail == 'drop' else rest
+    if tail != 'drop' and len(rest): last = np.concatenate([before, rest, after]).astype(rest.dtype)
+    what = 'chunk_dataset', chunk_size, tail, stride, eos_id, pad_id, specials
+    fill = pad_id if tail == 'pad' else None
+    return to_dataset({'input_ids': flats}, ds, *what, size=chunk_size, last=last, pad_id=fill)
 
 # %% ../nbs/20_chunking.ipynb #a5d2c706-2
 def shared_documents(

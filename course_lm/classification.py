@@ -24,6 +24,7 @@ from .engines import TakesDict
 from .finetuning import _check_gradients
 from .learner import transformer_splitter
 from .models import _from_body, _quiet, _shipped, fix_pad, layer_groups
+from .support.inputs import max_length_of
 
 # %% ../nbs/61_imdb_classification.ipynb #f70eb99d
 def encode_reviews(
@@ -90,7 +91,7 @@ class LengthBucketedSampler:
 # %% ../nbs/61_imdb_classification.ipynb #d86bef36-2
 def _fits(ds, model, tokenizer, max_length=None):
     "`ds` encoded, if it was not, and what the model can take."
-    limit, rows = _longest(model, tokenizer), model.get_input_embeddings().num_embeddings
+    limit, rows = max_length_of(model, tokenizer) or 2**30, model.get_input_embeddings().num_embeddings
     if max_length and max_length > limit: raise ValueError(f'max_length={max_length} is more than the {limit} tokens that the model takes')
     if len(tokenizer) > rows: raise ValueError(f'tokenizer has {len(tokenizer)} tokens and the model {rows} rows for them: use the tokenizer that the model was trained with')
     if isinstance(ds, (list, tuple)) or 'input_ids' not in ds.column_names: ds = encode_reviews(ds, tokenizer, max_length or limit)
@@ -339,14 +340,6 @@ def load_classifier(
         fix_pad(model, tokenizer)
     model.new_weights, model.load_report = sorted(new), _load_report(model, new, unused)
     return model.eval(), tokenizer
-
-# %% ../nbs/61_imdb_classification.ipynb #d86bef36-1
-def _longest(model, tokenizer):
-    "Longest input in tokens."
-    n = getattr(model.config, 'max_position_embeddings', None) or 512
-    table = getattr(getattr(getattr(model, 'base_model', None), 'embeddings', None), 'position_embeddings', None)
-    if getattr(table, 'padding_idx', None) is not None: n -= table.padding_idx + 1 # RoBERTa counts from behind its pad
-    return min(n, tokenizer.model_max_length)
 
 # %% ../nbs/61_imdb_classification.ipynb #038fdb42
 RECIPES = ('adam', 'adamw-linear')

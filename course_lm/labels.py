@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['LabelStrategy', 'CausalLabels', 'sample_positions', 'ordinary_ids', 'BertMasking', 'pad_examples', 'row_generator',
            'LMCollator', 'show_batch_labels', 'masking_html', 'masking_explorer', 'label_report', 'word_table',
-           'word_starts', 'WholeWordMasking', 'Denoising', 'ChunkMatrix']
+           'word_starts', 'WholeWordMasking', 'Denoising']
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #imports
 import hashlib, html
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from itertools import repeat
@@ -409,39 +408,3 @@ class Denoising(LabelStrategy):
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #6832f1a0-1
 _colours = {'next': '#cfe2ff', 'written': '#cfe2ff', 'hidden': '#fdd49e', 'swapped': '#f7b5b5', 'kept': '#c7e9c0', '': '#f2f2f2'}
-
-# %% ../nbs/30_causal_vs_masked_labels.ipynb #c69e3e89
-def _parts(column):
-    "An Arrow column of equally long rows as 2-D views of its memory."
-    import pyarrow.compute as pc
-    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-    if len(lengths) != 1:
-        raise ValueError(f'a ChunkMatrix needs rows of one length, and these have {len(lengths)}: cut them with chunk_dataset, or give the dataset '
-                         'itself to the DataLoader, and LMCollator will pad')
-    scattered = column.num_chunks > 1 + len(column)//256 # a shuffled dataset: one piece of Arrow per row
-    return [part.flatten().to_numpy().reshape(-1, lengths[0]) for part in ([column.combine_chunks()] if scattered else column.chunks) if len(part)]
-class ChunkMatrix(torch.utils.data.Dataset):
-    "Rows for a `DataLoader`, straight from Arrow's memory or an array. Raises `ValueError` where rows differ in length. Lesson 3."
-    def __init__(self,
-        ds, # datasets.Dataset of equally long rows, as chunk_dataset makes it, or a (rows, length) array or tensor of ids
-    ):
-        self.ds = ds
-        if hasattr(ds, 'with_format'):
-            table = ds.with_format('arrow')[:]
-            if 'input_ids' not in table.column_names: raise ValueError(f'a ChunkMatrix needs input_ids, and there is only {", ".join(table.column_names)}')
-            self.columns = {name: _parts(table[name]) for name in _columns if name in table.column_names}
-        elif np.ndim(ds) == 2: self.columns = {'input_ids': [np.asarray(ds)]}
-        else: raise ValueError(f'a ChunkMatrix needs (rows, length) ids, not an array of shape {np.shape(ds)}')
-        self.starts = {name: np.cumsum([0, *map(len, parts)]).tolist() for name,parts in self.columns.items()}
-
-    def __len__(self): return self.starts['input_ids'][-1]
-
-    def __getitem__(self, i): # dict of 1-D views
-        i, row = range(len(self))[i], {}
-        for name,parts in self.columns.items():
-            part = bisect_right(self.starts[name], i) - 1
-            row[name] = parts[part][i - self.starts[name][part]]
-        return row
-
-    def __iter__(self): return map(self.__getitem__, range(len(self)))
-    def __reduce__(self): return ChunkMatrix, (self.ds,)

@@ -9,7 +9,7 @@ __all__ = ['pack_dataset', 'segment_mask']
 import numpy as np
 
 from .policies import _pack
-from .support.arrow import _pieces, _rows, _to_dataset
+from .support.arrow import pieces, to_dataset
 from .support.inputs import check_chunk_size
 
 # %% ../nbs/22_packing.ipynb #8b1e7768
@@ -39,8 +39,8 @@ def pack_dataset(
     if isinstance(ds, dict): return type(ds)({k: pack_dataset(v, chunk_size, long, pad_id, model) for k,v in ds.items()})
     size = check_chunk_size(chunk_size, model)
     if long not in ('split', 'truncate', 'error'): raise ValueError(f"long={long!r} must be 'split', 'truncate' or 'error'")
-    pieces = list(_pieces(ds))
-    lengths = np.concatenate([np.diff(offsets) for _,offsets in pieces] or [np.zeros(0)]).astype(np.int64)
+    stored = list(pieces(ds))
+    lengths = np.concatenate([np.diff(offsets) for _,offsets in stored] or [np.zeros(0)]).astype(np.int64)
     if not lengths.sum(): raise ValueError('there is not one token in these documents')
     if long == 'error' and lengths.max() > size:
         raise ValueError(f"{(lengths > size).sum()} of {len(lengths)} documents are longer than chunk_size={size} (the longest has {lengths.max()} tokens): "
@@ -50,9 +50,9 @@ def pack_dataset(
     free = size - np.diff(np.append(0, np.cumsum(stop-start)[ends-1]))
     gap = np.zeros(len(chunk), np.int64)
     gap[ends-1] = free
-    ids = _gather(pieces, start, stop, gap, np.full(size, pad_id, pieces[0][0].dtype))
+    ids = _gather(stored, start, stop, gap, np.full(size, pad_id, stored[0][0].dtype))
     columns = {'input_ids': ids, **_segment_columns(stop-start, chunk, ends, free, size)}
-    return _to_dataset({k: _rows([v], size) for k,v in columns.items()}, ds, 'pack_dataset', size, long, pad_id)
+    return to_dataset({k: [v] for k,v in columns.items()}, ds, 'pack_dataset', size, long, pad_id, size=size)
 def _segment_columns(lengths, chunk, ends, free, size):
     number = np.arange(len(chunk)) - np.append(0, ends[:-1])[chunk] + 1
     padded = ends[free > 0]

@@ -14,7 +14,7 @@ import torch
 
 from .perplexity import LMScore, Scorer, _sum
 from .support.html import tint
-from .support.inputs import IGNORE_INDEX, is_causal
+from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
 
 # %% ../nbs/41_scoring.ipynb #8e6a2bc6
 def _windows(n, max_length, stride): # -> [(begin, end, first)]: tokens begin..end are read, first..end are new
@@ -54,9 +54,7 @@ def _window_nats(
 
 # %% ../nbs/41_scoring.ipynb #225fbdfb
 def _policy(model, max_length, stride, bos_id=None, tokenizer=None): # -> max_length, stride, checked
-    config = getattr(model, 'config', None)
-    limits = [getattr(config, k, None) for k in ('max_position_embeddings', 'n_positions')] + [getattr(tokenizer, 'model_max_length', None)]
-    limit = min((n for n in limits if isinstance(n, int) and 0 < n < 10**9), default=None)
+    limit = max_length_of(model, tokenizer)
     if max_length is None and limit is None: raise ValueError('max_length is None and the model names no longest input: give max_length')
     max_length = max_length or limit
     if limit and max_length > limit: raise ValueError(f'max_length={max_length} is more than the {limit} positions of the model')

@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 from .policies import plan_chunks
-from .support.arrow import _pieces, document_lengths
+from .support.arrow import document_lengths, pieces
 from .support.inputs import check_cut, max_length_of
 
 # %% ../nbs/23_streaming.ipynb #201ab1bc
@@ -69,8 +69,7 @@ def suggest_chunk_size(
     lengths = document_lengths(lengths) if hasattr(lengths, 'column_names') else np.asarray(lengths, np.int64)
     if not lengths.sum(): raise ValueError('there is not one token in these documents')
     vocab_size = tokenizer if isinstance(tokenizer, int) else len(tokenizer)
-    limits = [n for n in (max_length_of(model), None if isinstance(tokenizer, int) else max_length_of(tokenizer)) if n is not None]
-    longest = min([*limits, 1 << 17])
+    longest = max_length_of(model, None if isinstance(tokenizer, int) else tokenizer, 1 << 17)
     config = getattr(model, 'config', model)
     sizes = [n for n in 2**np.arange(3, 18) if n <= min(longest, 2*lengths.max(), max(8, lengths.sum()))] or [longest]
     *context, most = _context(lengths, sizes)
@@ -90,7 +89,7 @@ def _documents(docs, skip):
     "Documents as 1-D arrays, from number `skip` on; views where they lie in Arrow buffers."
     if callable(docs): docs = docs()
     if hasattr(docs, 'data') and hasattr(docs, 'column_names'):
-        for values, offsets in _pieces(docs.skip(skip)):
+        for values, offsets in pieces(docs.skip(skip)):
             for a,b in zip(offsets[:-1].tolist(), offsets[1:].tolist()): yield values[a:b]
         return
     for row in docs.skip(skip) if hasattr(docs, 'skip') else islice(docs, skip, None):

@@ -15,7 +15,8 @@ import torch
 import numpy as np
 
 from .baselines import LABELS
-from .classification import LengthBucketedSampler, ReviewCollator, _fits, _longest, _token_rows
+from .classification import LengthBucketedSampler, ReviewCollator, _fits, _token_rows
+from .support.inputs import max_length_of
 
 # %% ../nbs/62_long_reviews.ipynb #40cb8334
 class TokenBudgetSampler(LengthBucketedSampler):
@@ -108,8 +109,9 @@ def predict_windows(
 )->np.ndarray: # (n,) probability of the positive class
     "How likely each review is positive, read to its end in windows. Raises `ValueError` for another `average`. Lesson 6."
     if average not in ('logits', 'probs', 'surest'): raise ValueError(f"average={average!r} must be 'logits', 'probs' or 'surest'")
-    if max_length and max_length > (limit := _longest(model, tokenizer)): raise ValueError(f'max_length={max_length} is more than the {limit} tokens that the model takes')
-    windows = encode_windows(ds, tokenizer, max_length or _longest(model, tokenizer), stride)
+    limit = max_length_of(model, tokenizer) or 2**30
+    if max_length and max_length > limit: raise ValueError(f'max_length={max_length} is more than the {limit} tokens that the model takes')
+    windows = encode_windows(ds, tokenizer, max_length or limit, stride)
     if not len(windows): return np.zeros(0)
     odds, review = log_odds(model, tokenizer, windows), np.array(windows['review'])
     sure = lambda x: 1/(1+np.exp(-x.clip(-500, 500)))
@@ -142,7 +144,7 @@ def token_importance(
     if not isinstance(text, str) or not text.strip(): raise ValueError('text is empty: write a review first')
     enc = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
     ids = enc['input_ids']
-    if len(ids) > (limit := _longest(model, tokenizer)): raise ValueError(f'text has {len(ids)} tokens and the model takes {limit}: shorten it, or read it with predict_windows')
+    if len(ids) > (limit := max_length_of(model, tokenizer) or 2**30): raise ValueError(f'text has {len(ids)} tokens and the model takes {limit}: shorten it, or read it with predict_windows')
     units = list(_units(enc, text, by))
     without = [[tokenizer.mask_token_id if i in w else t for i,t in enumerate(ids) if how=='mask' or i not in w] for w in (set(u[2]) for u in units)]
     full, *rest = log_odds(model, tokenizer, [ids, *[r or ids[:1] for r in without]])

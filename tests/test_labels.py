@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lm.support.randomness import numpy_generator
-from course_lm.support.arrow import pad_rows
+from course_lm.support.arrow import ChunkMatrix, pad_rows
 from course_lm.support.inputs import IGNORE_INDEX, special_table
 from course_lm.labels import (
-    BertMasking, CausalLabels, ChunkMatrix, Denoising, LMCollator, LabelStrategy, WholeWordMasking,
+    BertMasking, CausalLabels, Denoising, LMCollator, LabelStrategy, WholeWordMasking,
     show_batch_labels, sample_positions, label_report, masking_explorer, masking_html, ordinary_ids,
     pad_examples, word_starts, word_table)
 from course_lm.denoising import SentencePermutation, SpanCorruption, TokenDeletion, sentinel_ids

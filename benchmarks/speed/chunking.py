@@ -62,7 +62,7 @@ def table(title, rows):
 
 def speed(ds, repeats, size=128):
     from trl import pack_dataset as trl_pack
-    from course_lm.support.arrow import _pieces
+    from course_lm.support.arrow import pieces
     from course_lm.chunking import chunk_dataset
     ids, fresh = ds.select_columns(['input_ids']), dict(load_from_cache_file=False)
     def saved():
@@ -75,7 +75,7 @@ def speed(ds, repeats, size=128):
         'chunk_dataset': lambda: chunk_dataset(ids, size),
         'chunk_dataset, EOS put in': lambda: chunk_dataset(ids, size, eos_id=0),
         'chunk_dataset, saved to disk': saved,
-        'a plain copy of the tokens, batch by batch': lambda: [values.copy() for values,_ in _pieces(ids)],
+        'a plain copy of the tokens, batch by batch': lambda: [values.copy() for values,_ in pieces(ids)],
     }
     found = interleaved(ways, repeats)
     (clm, _), (trl, _), (trl_ids, _) = (found[k] for k in list(ways)[:1] + list(ways)[2:4])

@@ -79,8 +79,9 @@ def main():
     import numpy as np, torch
     from transformers import DataCollatorForLanguageModeling as Peer
     from course_lm.support.randomness import numpy_generator
+    from course_lm.support.arrow import ChunkMatrix
     from course_lm.labels import (
-        BertMasking, CausalLabels, ChunkMatrix, LMCollator, WholeWordMasking, sample_positions)
+        BertMasking, CausalLabels, LMCollator, WholeWordMasking, sample_positions)
     here = machine("numpy", "torch", "pyarrow", "datasets", "transformers")
     tokenizer, chunks, with_special, with_offsets = data(args.imdb, args.chunk_size, args.vocab_size)
     order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0))[:args.batch_size].tolist()
