@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from .support.machine import _machine
+from .support.machine import machine
 
 # %% ../nbs/60_imdb_baselines.ipynb #5a892dfd
 LABELS = ('negative', 'positive')
@@ -164,7 +164,7 @@ class RunResult:
     losses:list=field(default_factory=list) # one float an update
     settings:dict=field(default_factory=dict) # what to write down to do it again
     reviews:str='' # fingerprint of the texts that were scored
-    machine:str=field(default_factory=_machine) # where
+    machine:str=field(default_factory=machine) # where
 
     def __post_init__(self):
         chosen, scored = (s and s.strip().lower() for s in (self.chosen_on, self.scored_on))

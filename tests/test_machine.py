@@ -1,0 +1,42 @@
+import os
+
+import pytest
+
+from course_lm.support import machine as module
+from course_lm.support.machine import _processor, machine, quiet
+
+@pytest.mark.parametrize('text, name', [('processor: 0\nmodel name\t: Fine: 3000\n', 'Fine: 3000'), ('Processor : 0\nHardware : BCM2711\n', 'BCM2711'),
+                                        ('processor : 0\nBogoMIPS : 48\n', None), ('model name :\n', None), (None, None)])
+def test_the_processor_has_a_name_everywhere(tmp_path, monkeypatch, text, name):
+    info = tmp_path/'cpuinfo'
+    if text is not None: info.write_text(text)
+    monkeypatch.setattr(module.platform, 'processor', lambda: '')
+    monkeypatch.setattr(module.platform, 'machine', lambda: 'aarch64')
+    assert _processor(info) == (name or 'aarch64')
+
+def test_machine_names_cores_and_gpu(monkeypatch):
+    import torch
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'Some GPU')
+    monkeypatch.setattr(os, 'cpu_count', lambda: 1)
+    assert machine().endswith(', 1 core, Some GPU')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 8)
+    assert ', 8 cores' in machine() and 'Some GPU' not in machine()
+
+@pytest.mark.parametrize('on', [True, False])
+def test_quiet_gives_everything_back(on):
+    import datasets
+    from transformers.utils import logging
+    def state(): return logging.get_verbosity(), logging.is_progress_bar_enabled(), datasets.is_progress_bar_enabled()
+    begin = state()
+    try:
+        for module in (logging, datasets): (module.enable_progress_bar if on else module.disable_progress_bar)()
+        before = state()
+        with pytest.raises(KeyboardInterrupt), quiet():
+            assert state() == (logging.ERROR, False, False)
+            raise KeyboardInterrupt
+        assert state() == before
+    finally:
+        (logging.enable_progress_bar if begin[1] else logging.disable_progress_bar)()
+        (datasets.enable_progress_bars if begin[2] else datasets.disable_progress_bars)()
