@@ -22,9 +22,16 @@ from .finetuning import lm_loaders, train_loop
 from .models import _named, _quiet_map, _where, reference_texts
 from .ngram import NGramLM
 from .scoring import _columns, _resample, bootstrap_interval, compare_lms, score_texts
-from .support.checks import _texts
 from .support.inputs import check_vocab, is_causal
+from .support.kinds import check_texts
 from .support.machine import quiet
+
+# %% ../nbs/53_should_you_fine_tune.ipynb #not-blank
+def _not_blank(texts, name):
+    "All of `texts` that have a character in them; a blank one has nothing to measure."
+    kept = [t for t in check_texts(texts, name) if t.strip()]
+    if not kept: raise ValueError(f'{name} holds {len(texts)} texts and not one character in them')
+    return kept
 
 # %% ../nbs/53_should_you_fine_tune.ipynb #06cea486-2
 _word = re.compile(r'\w+')
@@ -33,7 +40,7 @@ def tokenizer_fit(
     tokenizer, # a fast one: it says which characters each token covers
 )->dict: # documents, characters, bytes, words, tokens; tokens_per_word, bytes_per_token; shares of unknown tokens and of letters spelt one by one
     "How a tokenizer cuts up a text, each word where it stands. Raises `ValueError` for nothing to cut or a slow tokenizer. Lesson 5."
-    texts, total = _texts(texts, 'texts'), Counter()
+    texts, total = _not_blank(texts, 'texts'), Counter()
     for text,ids,offsets in zip(texts, *_encoded(texts, tokenizer)):
         words, (begin, end) = [m.span() for m in _word.finditer(text)], offsets
         inside = [(i,j) for i,j in words if j-i > 1]
@@ -70,7 +77,7 @@ def fragmented_words(
 ): # DataFrame, the costliest first: word, count, documents, at_home, tokens (mean, where it stands), pieces
     "Words that are frequent in your texts, rare at home, and cut into many pieces. Lesson 5."
     import pandas as pd
-    texts, home = _texts(texts, 'texts'), _texts(home, 'home')
+    texts, home = _not_blank(texts, 'texts'), _not_blank(home, 'home')
     at_home, seen = Counter(w for t in home for w in _word.findall(t)), {}
     for d,(text,offsets) in enumerate(zip(texts, _encoded(texts, tokenizer)[1])):
         spans = [m.span() for m in _word.finditer(text)]
@@ -107,7 +114,7 @@ def length_matched_pairs(
     seed:int=42, # of the choice
 )->tuple: # (texts, home): as many of both, those at one place about equally long
     "Pieces of two collections that can be compared: a long text has more context, so each is cut to the length of its partner. Lesson 5."
-    texts, home, rng = _texts(texts, 'texts'), _texts(home, 'home'), random.Random(seed)
+    texts, home, rng = _not_blank(texts, 'texts'), _not_blank(home, 'home'), random.Random(seed)
     n = min(n, len(texts), len(home))
     sides = [sorted(rng.sample(side, n), key=len) for side in (texts, home)]
     pairs = [(_cut(a, k, rng), _cut(b, k, rng)) for a,b in zip(*sides) for k in [min(len(a), len(b), longest)]]
@@ -120,7 +127,7 @@ def byte_ngram_bits(
     most:int=100_000, # characters counted
 )->float: # bits per byte on the other half
     "What the cheapest model made from your text alone gets: lesson 1's Kneser-Ney, over bytes. Raises `ValueError` below 2 texts. Lesson 5."
-    texts = _texts(texts, 'texts')
+    texts = _not_blank(texts, 'texts')
     if len(texts) < 2: raise ValueError('one text cannot be divided into what is counted and what is scored: give at least 2')
     known, asked = ([np.frombuffer(t.encode()[:most], dtype=np.uint8).astype(np.int64) for t in _up_to(part, most)] for part in (texts[::2], texts[1::2]))
     model = NGramLM(order, vocab_size=256).fit(known)
@@ -139,7 +146,7 @@ def own_vocab_size(
 )->int: # entries
     "How large a vocabulary so much text can fill: each entry is to be met a few times. Raises `ValueError` for no text. Lesson 5."
     if often < 1 or most < least: raise ValueError(f'often={often} must be at least 1, and most={most} at least least={least}')
-    texts = _texts(texts, 'texts')
+    texts = _not_blank(texts, 'texts')
     with quiet(): full = train_byte_bpe(texts[:1], 258).train_new_from_iterator(texts, most, min_frequency=often, show_progress=False)
     return max(least, len(full))
 
@@ -150,7 +157,7 @@ def own_tokenizer_fit(
     most:int=200_000, # characters learnt from
 )->float: # bytes per token on the other half
     "How long the tokens of a tokenizer of your own would be on text it has not seen. Raises `ValueError` below 2 texts. Lesson 5."
-    texts = _texts(texts, 'texts')
+    texts = _not_blank(texts, 'texts')
     if len(texts) < 2: raise ValueError('one text cannot be divided into what is learnt from and what is cut up: give at least 2')
     own = train_byte_bpe(_up_to(texts[::2], most), max(258, vocab_size or own_vocab_size(_up_to(texts, most))))
     return tokenizer_fit(_up_to(texts[1::2], most//5), own)['bytes_per_token']
@@ -165,9 +172,9 @@ def measure_texts(
     seed:int=42, # of all that is drawn
 )->dict: # name -> number: what `verdict` judges
     "Vocabulary, style, surprise and amount, each beside its value at home. Raises `ValueError` or `TypeError` for what cannot be measured. Lesson 5."
-    texts = _texts(texts, 'texts')
+    texts = _not_blank(texts, 'texts')
     causal = _check_measurable(model, tokenizer)
-    home = reference_texts(model) if home is None else _texts(home, 'home')
+    home = reference_texts(model) if home is None else _not_blank(home, 'home')
     yours, theirs = length_matched_pairs(texts, home, n or (300 if causal else 40), seed=seed)
     fits = {k: tokenizer_fit(t, tokenizer) for k,t in dict(yours=yours, home=theirs).items()}
     m = {f'{k}{at}': f[k] for at,f in (('', fits['yours']), ('_home', fits['home'])) for k in ('tokens_per_word', 'bytes_per_token', 'unknown', 'spelt')}
@@ -332,9 +339,9 @@ def should_finetune(
     seed:int=42, # of all that is drawn
 )->FinetuneReport:
     "Is your vocabulary another one, is your style, have you the text, and what follows? Raises `ValueError` or `TypeError` for what cannot be measured. Lesson 5."
-    texts = _texts(texts, 'texts')
+    texts = _not_blank(texts, 'texts')
     _check_measurable(model, tokenizer)
-    home = reference_texts(model) if home is None else _texts(home, 'home')
+    home = reference_texts(model) if home is None else _not_blank(home, 'home')
     m = measure_texts(texts, model, tokenizer, home, n, seed)
     sample = random.Random(seed).sample(texts, min(len(texts), 400))
     return FinetuneReport(m, verdict(m, rules), fragmented_words([t[:5000] for t in sample], tokenizer, home), rules)
@@ -377,7 +384,7 @@ def style_distance(
     seed:int=42, # of the draws
 )->tuple: # (distances to home, distances of home to itself), n_draws each, over pairs of neighbouring symbols
     "How far the style is from home, beside how far one half of home is from the other half: a distance alone says nothing. Lesson 5."
-    texts, home, rng = _texts(texts, 'texts'), _texts(home, 'home'), random.Random(seed)
+    texts, home, rng = _not_blank(texts, 'texts'), _not_blank(home, 'home'), random.Random(seed)
     if len(texts) != len(home) or len(home) < 4: raise ValueError(f'{len(texts)} texts and {len(home)} of home: as many of both are needed, and at least 4, since the distance of small samples is larger')
     common = {w for w,n in Counter(w for t in home for w in {w.lower() for w in _word.findall(t) if w.isalpha()}).most_common(50) if n >= len(home)/10}
     number, half = {}, len(home)//2
@@ -396,7 +403,7 @@ def keep_home(
     texts, # list of str: like those that the model has read, and not among them
 )->Path: # home.json in it
     "Put home text beside a saved model, where `reference_texts` and `should_finetune` find it. Raises `FileNotFoundError` where there is no such folder. Lesson 5."
-    texts, folder = _texts(texts, 'texts'), Path(_where(Path(folder)))
+    texts, folder = _not_blank(texts, 'texts'), Path(_where(Path(folder)))
     new = folder/'.home.json.new'
     new.write_text(json.dumps(texts, ensure_ascii=False), encoding='utf-8')
     return new.replace(folder/'home.json')
@@ -428,7 +435,7 @@ def compare_starts(
 ): # DataFrame: start -> bits_per_byte, low, high, bytes_per_token; .attrs: best, one of ANSWERS or 'tie', and tied, the answers that are as good
     "The truth that a verdict guesses at: the model untouched, fine-tuned, from scratch, and from scratch with a tokenizer of its own, on the same text. Lesson 5."
     import pandas as pd
-    train, valid = _texts(train, 'train'), _texts(valid, 'valid')
+    train, valid = _not_blank(train, 'train'), _not_blank(valid, 'valid')
     if not _check_measurable(model, tokenizer): raise ValueError(f'{type(model).__name__} is a masked model: it has no bits per byte to compare')
     if set(train) & set(valid): raise ValueError(f'{len(set(train) & set(valid))} texts are in train and in valid: what was learnt by heart would be scored')
     if len(train) < 10: raise ValueError(f'train has {len(train)} texts, and at least 10 are needed: every tenth only chooses when to stop')

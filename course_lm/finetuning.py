@@ -17,7 +17,7 @@ from torch import nn
 
 from .labels import BertMasking, CausalLabels, LMCollator
 from .perplexity import evaluate_lm
-from .support.checks import _two
+from .support.checks import check_splits
 from .support.files import fingerprint
 from .support.inputs import IGNORE_INDEX, is_causal
 from .support.randomness import epoch_order, own_streams, random_states, seeded, set_random_states
@@ -46,7 +46,7 @@ def lm_loaders(
     seed:int=42, # of order and masks
 )->tuple: # (train, valid): PyTorch DataLoaders of batches for the model
     "Chunks to batches: shuffled with fresh masks for training, in order with frozen masks for validation. Lesson 5."
-    train, valid = _two(data)
+    train, valid = check_splits(data)
     strategy = _strategy(strategy, tokenizer)
     fresh = LMCollator(tokenizer, strategy, generator=torch.Generator().manual_seed(seed))
     frozen = LMCollator(tokenizer, strategy, seed=seed)

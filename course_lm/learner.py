@@ -11,7 +11,7 @@ import tempfile
 from .engines import TakesDict, _fastai
 from .models import layer_groups
 from .perplexity import Perplexity, TokenAccuracy, token_nll
-from .support.checks import _two
+from .support.checks import check_splits
 from .support.inputs import is_causal
 
 # %% ../nbs/56_fastai_learner.ipynb #d60b20df
@@ -34,7 +34,7 @@ def lm_dataloaders(
     "fastai's `DataLoaders` over the same batches as `lm_loaders`. Lesson 5."
     f = _fastai()
     made = [f.LMDataLoader(f.TfmdLists(ds, _itself), bs=batch_size, shuffle=i == 0, drop_last=False, device=device, tokenizer=tokenizer, strategy=strategy, seed=seed)
-            for i,ds in enumerate(_two(data))]
+            for i,ds in enumerate(check_splits(data))]
     return f.DataLoaders(*made, device=device)
 def _itself(x): return x
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parent.parent
-support = "checks randomness arrow inputs files html machine".split()  # the basement, lowest first
+support = "checks kinds randomness arrow inputs files html machine".split()  # the basement, lowest first
 lessons = {f"support.{name}": i - len(support) for i, name in enumerate(support)}
 for _path in sorted((root / "nbs").glob("[0-9][0-9]_*.ipynb")):
     if _found := re.search(r"#\|\s*default_exp\s+([\w.]+)", _path.read_text(encoding="utf-8")): lessons[_found[1]] = int(_path.name[:2])
