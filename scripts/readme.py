@@ -1,4 +1,4 @@
-"Make README.md from nbs/index.ipynb: `python -m scripts.readme`, or `--check` to see whether both are up to date."
+"Make README.md from nbs/index.ipynb: `python -m scripts.readme`; `--check` says whether both are up to date."
 import copy, re, sys
 
 from scripts.lessons import execute, nbs, prepare_environment, read, root
@@ -17,19 +17,24 @@ def markdown(nb) -> str:
         if re.search(r"^#\|\s*echo:\s*false", cell.source, re.M): cell.metadata["remove_input"] = True
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
         for out in cell.outputs:
-            if "text/markdown" in out.get("data", {}): out["data"] = {"text/markdown": out["data"]["text/markdown"]}
+            if "text/markdown" in out.get("data", {}):
+                out["data"] = {"text/markdown": out["data"]["text/markdown"]}
     nb.cells = [blank(c) for c in nb.cells]
     text = MarkdownExporter(config=Config()).from_notebook_node(nb)[0]
-    text = text.replace("](images/", "](nbs/images/").replace('src="images/', 'src="nbs/images/').replace("](../", "](")
+    for here, there in {"](images/": "](nbs/images/", 'src="images/': 'src="nbs/images/',
+                        "](../": "]("}.items():
+        text = text.replace(here, there)
     text = re.sub(r"\]\(((?:\d\d|support/)\w*\.ipynb[^)]*)\)", r"](nbs/\1)", text)
-    return "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    first = "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->"
+    return f"{first}\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def blank(cell):
     "A code cell whose source is not shown becomes the text it made."
     import nbformat
     if not cell.metadata.get("remove_input"): return cell
-    return nbformat.v4.new_markdown_cell("\n\n".join(o["data"]["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {})))
+    shown = [o["data"]["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {})]
+    return nbformat.v4.new_markdown_cell("\n\n".join(shown))
 
 
 def check() -> list[str]:
@@ -37,8 +42,10 @@ def check() -> list[str]:
     now, _, _ = execute(nbs / "index.ipynb")
     tidy(now)
     stored, found = read(nbs / "index.ipynb"), []
-    if markdown(now) != markdown(stored): found.append("nbs/index.ipynb does not show the lessons and files as they are")
-    if not (root / "README.md").exists() or (root / "README.md").read_text(encoding="utf-8") != markdown(stored):
+    if markdown(now) != markdown(stored):
+        found.append("nbs/index.ipynb does not show the lessons and files as they are")
+    readme = root / "README.md"
+    if not readme.exists() or readme.read_text(encoding="utf-8") != markdown(stored):
         found.append("README.md is not what nbs/index.ipynb makes")
     return found
 
@@ -46,7 +53,8 @@ def check() -> list[str]:
 def main(args: list[str]) -> int:
     prepare_environment()
     found = check() if "--check" in args else refresh(nbs / "index.ipynb")
-    if "--check" not in args: (root / "README.md").write_text(markdown(read(nbs / "index.ipynb")), encoding="utf-8")
+    if "--check" not in args:
+        (root / "README.md").write_text(markdown(read(nbs / "index.ipynb")), encoding="utf-8")
     for line in found: print(f"{line}; run `make readme`", file=sys.stderr)
     return 1 if found else 0
 

@@ -1,4 +1,4 @@
-"Run notebooks in fresh kernels and store their outputs, clean: `python -m scripts.refresh nbs/20_chunking.ipynb`."
+"Run notebooks in fresh kernels and store their outputs: `python -m scripts.refresh nbs/20_chunking.ipynb`."
 import sys
 from pathlib import Path
 
@@ -14,14 +14,17 @@ def tidy(nb) -> None:
         for out in cell.outputs:
             if "data" in out: out["data"].pop("application/vnd.jupyter.widget-view+json", None)
             if out.output_type == "execute_result": out["execution_count"] = None
-        cell.outputs = [out for out in cell.outputs if out.output_type not in ("display_data", "execute_result") or set(out["data"]) - {"text/plain"}
+        cell.outputs = [out for out in cell.outputs
+                        if out.output_type not in ("display_data", "execute_result")
+                        or set(out["data"]) - {"text/plain"}
                         or not widget_text(out)]
 
 
 def widget_text(out) -> bool:
     "The text that stands for a widget whose view was dropped."
     text = out["data"].get("text/plain", "")
-    return text.startswith(("interactive(", "VBox(", "HBox(", "Output(", "FloatProgress(", "IntProgress(", "Box(", "GridBox(", "Tab(", "Accordion(")) or not out["data"]
+    return text.startswith(("interactive(", "VBox(", "HBox(", "Output(", "FloatProgress(", "IntProgress(",
+                            "Box(", "GridBox(", "Tab(", "Accordion(")) or not out["data"]
 
 
 def clean(path: Path) -> None:
@@ -31,13 +34,14 @@ def clean(path: Path) -> None:
 
 
 def refresh(path: Path) -> list[str]:
-    "Run, tidy and store one notebook; nothing is written where a cell failed. Returns what is still wrong with it."
+    "Run, tidy and store one notebook; nothing is written where a cell failed. Returns what is still wrong."
     def progress(i, n): print(f"\r{path.name}: cell {i} of {n} ", end="", file=sys.stderr, flush=True)
     nb, skipped, seconds = execute(path, progress)
     tidy(nb)
     write(nb, path)
     clean(path)
-    print(f"\r{path.name}: {len(nb.cells)} cells, {len(skipped)} left out, {seconds:.0f} s, {path.stat().st_size / 1e3:.0f} kB", file=sys.stderr)
+    print(f"\r{path.name}: {len(nb.cells)} cells, {len(skipped)} left out, {seconds:.0f} s, "
+          f"{path.stat().st_size / 1e3:.0f} kB", file=sys.stderr)
     import json
     return problems(path, json.loads(path.read_text(encoding="utf-8")))
 

@@ -1,14 +1,19 @@
-"""Run every lesson in order, offline, each in a fresh kernel. Executed notebooks and HTML pages go to `_run/`.
+"""Run every numbered notebook, offline, each in a fresh kernel. Executed notebooks and pages go to `_run/`.
 
-    python -m scripts.run_course            # all lessons
-    python -m scripts.run_course 20 5       # this one, and all of lesson 5
-    python -m scripts.run_course 21         # this one
+    python -m scripts.run_course            # all of them
+    python -m scripts.run_course 20 5       # 20, and all of lesson 5
+    python -m scripts.run_course homework   # the sheets
 
-Exits with 1 if any lesson failed; the others still run.
+As many run at a time as there are cores, at most four, one thread each; COURSE_LM_JOBS=1 runs one at a time.
+Exits with 1 if a notebook failed (the others still run), or if one did not run at all.
 """
-import re, sys
+import re, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from scripts.lessons import directives, execute, lesson_notebooks, number, prepare_environment, root, write
+from scripts.lessons import (
+    chosen, cpu_minutes, directives, execute, left_out, n_jobs, name_of, not_run, number, numbered,
+    prepare_environment, root, write)
 
 colours = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -23,28 +28,31 @@ def headline(nb) -> str:
     return ""
 
 
-def to_html(nb, path) -> None:
+def to_html(nb, path: Path) -> None:
     from nbconvert import HTMLExporter
     exporter = HTMLExporter()
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     path.write_text(exporter.from_notebook_node(nb)[0], encoding="utf-8")
 
 
-def run(path, out) -> dict:
-    "One lesson: its row in the table. Whatever it made, up to the failing cell, is kept."
-    tty = sys.stderr.isatty()
-    def progress(i, n):
-        if tty or i == 1 or i % 20 == 0: print(f"{chr(13) if tty else ''}{path.stem}: cell {i} of {n}", end="" if tty else "\n", file=sys.stderr, flush=True)
-    row = dict(lesson=path.stem, seconds=float("nan"), result="failed", skipped=0)
-    try: nb, skipped, row["seconds"] = execute(path, progress)
+def unrun_cells(nb) -> int:
+    "Code cells that should have run and did not."
+    code = [c for c in nb.cells if c.cell_type == "code" and c.source.strip() and not left_out(c.source)]
+    return sum(c.execution_count is None for c in code)
+
+
+def run(path: Path, out: Path) -> dict:
+    "One notebook: its row in the table."
+    row = dict(path=path, lesson=name_of(path), seconds=float("nan"), skipped=0, result="", why="", ok=False)
+    try: nb, skipped, row["seconds"] = execute(path)
     except Exception as e:
-        if tty: print(file=sys.stderr)
-        print(f"{path.stem} FAILED\n{colours.sub('', str(e))[-3000:]}", file=sys.stderr)
-        row["result"] = f"FAILED: {type(e).__name__}"
-        return row
-    if tty: print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
-    write(nb, out / path.name)
-    to_html(nb, out / f"{path.stem}.html")
+        return row | dict(result=f"FAILED: {type(e).__name__}", why=colours.sub("", str(e))[-3000:])
+    page = out / f"{row['lesson']}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write(nb, page.with_suffix(".ipynb"))
+    to_html(nb, page)
+    unrun = unrun_cells(nb)
+    if unrun: return row | dict(result=f"FAILED: {unrun} cells did not run")
     return row | dict(result=headline(nb), skipped=len(skipped), ok=True)
 
 
@@ -52,22 +60,33 @@ def table(rows: list[dict]) -> str:
     "The rows as text; cells that need a network or a GPU are counted, not hidden."
     width = max(len(r["lesson"]) for r in rows)
     lines = [f"{'lesson':{width}}  seconds  left out  headline", "-" * (width + 60)]
-    return "\n".join(lines + [f"{r['lesson']:{width}}  {r['seconds']:7.1f}  {r['skipped']:8}  {r['result']}" for r in rows])
+    for r in rows:
+        lines.append(f"{r['lesson']:{width}}  {r['seconds']:7.1f}  {r['skipped']:8}  {r['result']}")
+    return "\n".join(lines)
 
 
-def main(wanted: list[str]) -> int:
+def main(words: list[str]) -> int:
     prepare_environment()
-    out = root / "_run"
+    start, out, there, jobs = time.perf_counter(), root / "_run", numbered(), n_jobs()
     out.mkdir(exist_ok=True)
-    paths = [p for p in lesson_notebooks() if not wanted or any(p.stem.startswith(w) for w in wanted)]
-    if not paths: sys.exit(f"no such lesson: {' '.join(wanted)}; there are {' '.join(map(number, lesson_notebooks()))}")
+    paths = chosen(there, words) if words else there
+    if not paths: sys.exit(f"no such lesson: {' '.join(words)}; there are {' '.join(map(number, there))}")
     rows = []
-    for i, path in enumerate(paths, 1):
-        print(f"[{i}/{len(paths)}] {path.stem}", file=sys.stderr, flush=True)
-        rows.append(run(path, out))
+    print(f"{len(paths)} notebooks, {jobs} at a time", file=sys.stderr, flush=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        for i, row in enumerate(pool.map(lambda path: run(path, out), paths), 1):
+            rows.append(row)
+            said = f"{row['seconds']:.0f} s" if row["ok"] else f"{row['result']}\n{row['why']}"
+            print(f"[{i}/{len(paths)}] {row['lesson']}  {said}", file=sys.stderr, flush=True)
     print("\n" + table(rows))
     print("\n'left out' counts the cells that need a network or a GPU. Pages to read: _run/*.html")
-    return 0 if all(r.get("ok") for r in rows) else 1
+    minutes = (time.perf_counter() - start) / 60
+    print(f"{minutes:.1f} minutes, {cpu_minutes():.1f} CPU minutes, {jobs} at a time")
+    failed = [r["lesson"] for r in rows if not r["ok"]]
+    missed = [] if words else not_run({r["path"] for r in rows})
+    if failed: print(f"FAILED: {' '.join(failed)}")
+    if missed: print(f"NOT RUN: {' '.join(missed)}")
+    return 1 if failed or missed else 0
 
 
 if __name__ == "__main__": sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """Is the library what the notebooks export, and are the notebooks clean? `python -m scripts.sync`, 0 if so.
 
-Exports and cleans a copy of the repository from nothing and compares it with the tree, so that an edited line, a stray
-module, a forgotten `nbdev_clean` and a file git does not track all show, and nothing in the tree is touched.
+Exports and cleans a copy of the repository from nothing and compares it with the tree, so that an edited line
+or stray module, a forgotten `nbdev_clean` and a file git does not track all show; the tree is not touched.
 """
 import filecmp, os, shutil, subprocess, sys, tempfile
 from pathlib import Path
@@ -15,12 +15,14 @@ ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.part", 
 def files(folder: Path) -> set[str]:
     "Every file below a folder, but for what Python, Jupyter and hand-kept folders leave there."
     found = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
-    return {p.as_posix() for p in found if not ({"__pycache__", ".ipynb_checkpoints"} | kept_by_hand) & set(p.parts)}
+    return {p.as_posix() for p in found
+            if not ({"__pycache__", ".ipynb_checkpoints"} | kept_by_hand) & set(p.parts)}
 
 
 def differences(tree: Path = root) -> list[str]:
     "What is not in sync: one line a file."
-    env = dict(os.environ, PYTHONPATH="", PATH=str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
+    env = dict(os.environ, PYTHONPATH="",
+               PATH=str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
     with tempfile.TemporaryDirectory() as tmp:
         copy = Path(tmp) / "copy"
         copy.mkdir()
@@ -39,7 +41,8 @@ def compare(here: Path, made: Path, part: str) -> list[str]:
         if not b.exists(): found.append(f"{part}/{name}: no notebook makes this file")
         elif not a.exists(): found.append(f"{part}/{name}: missing; run `make export`")
         elif not filecmp.cmp(a, b, shallow=False):
-            found.append(f"{part}/{name}: " + ("not clean; run `make export`" if part == "nbs" else "not what the notebooks export; change the notebook and run `make export`"))
+            why = "not clean" if part == "nbs" else "not what the notebooks export; change the notebook"
+            found.append(f"{part}/{name}: {why}; run `make export`")
     return found
 
 

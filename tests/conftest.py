@@ -4,7 +4,8 @@ A module of tests may have a fixture of the same name; it then uses its own.
 """
 import pytest
 
-SENTENCES = [f"The name {a} is bound to the {b} of the {c}, and not to its {d}." for a in "xyz" for b in ("value", "type", "class")
+SENTENCES = [f"The name {a} is bound to the {b} of the {c}, and not to its {d}." for a in "xyz"
+             for b in ("value", "type", "class")
              for c in ("object", "module", "function") for d in ("scope", "frame")]
 
 
