@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RECIPES', 'ENGINES', 'encode_reviews', 'LengthBucketedSampler', 'predict_proba', 'train_classifier', 'LSTMClassifier',
            'lstm_baseline', 'most_confident_mistakes', 'classify', 'ReviewCollator', 'load_classifier',
-           'make_optimizer', 'TrainingJob', 'plain_loop', 'word_tokenizer', 'confusion_table', 'adamw_engine',
-           'unfreezing', 'unfreeze_engine', 'trainer_engine', 'fastai_engine']
+           'make_optimizer', 'TrainingJob', 'plain_loop', 'word_tokenizer', 'adamw_engine', 'unfreezing',
+           'unfreeze_engine', 'trainer_engine', 'fastai_engine']
 
 # %% ../nbs/61_imdb_classification.ipynb #imports
 import random, tempfile
@@ -19,7 +19,7 @@ import torch
 import numpy as np
 from torch import Tensor
 
-from .baselines import LABELS, RunResult, _scored, check_reviews
+from .baselines import LABELS, RunResult, check_reviews
 from .engines import TakesDict
 from .finetuning import _check_gradients
 from .learner import transformer_splitter
@@ -137,7 +137,7 @@ def _prepare(splits, model, tokenizer, max_length):
     return ds, y
 def _validate(model, tokenizer, ds, y):
     p = predict_proba(model, tokenizer, ds)
-    return {'valid loss':float(-np.log(np.where(y==1, p, 1-p).clip(1e-12)).mean()), 'valid accuracy':float(((p>.5)==y).mean())}
+    return {'valid_loss':float(-np.log(np.where(y==1, p, 1-p).clip(1e-12)).mean()), 'valid_accuracy':float(((p>.5)==y).mean())}
 def _n_updates(sampler, epochs):
     n = 0
     for epoch in range(epochs):
@@ -178,17 +178,17 @@ def train_classifier(
     history, losses, best, start, cpu = [], [], {}, time.perf_counter(), time.process_time()
     def after_epoch(some):
         losses.extend(some)
-        history.append({'epoch':len(history)+1, 'train loss':float(np.mean(some)), **_validate(model, tokenizer, ds['valid'], y['valid']), 'seconds':time.perf_counter()-start, 'cpu seconds':time.process_time()-cpu})
-        if keep=='best' and history[-1]['valid accuracy'] > max([h['valid accuracy'] for h in history[:-1]], default=-1):
+        history.append({'epoch':len(history)+1, 'train_loss':float(np.mean(some)), **_validate(model, tokenizer, ds['valid'], y['valid']), 'seconds':time.perf_counter()-start, 'cpu_seconds':time.process_time()-cpu})
+        if keep=='best' and history[-1]['valid_accuracy'] > max([h['valid_accuracy'] for h in history[:-1]], default=-1):
             best.update({k:v.detach().clone() for k,v in model.state_dict().items()})
     with torch.random.fork_rng(devices=[device] if device.type=='cuda' else []), tqdm(total=steps, leave=False, **({} if progress else {'disable':True})) as bar:
         torch.manual_seed(seed)
         engine(TrainingJob(model.to(device), rows, collate, sampler, recipe, epochs, steps, lr, warmup_steps, weight_decay, seed, device, bar, after_epoch))
     if best: model.load_state_dict(best)
     seconds = time.perf_counter()-start
-    return RunResult(name or f'{model.config.model_type}, {recipe}', predict_proba(model.eval(), tokenizer, ds['test']), y['test'], 'test', 'valid' if best else None,
-                     sum(p.numel() for p in model.parameters() if p.requires_grad), seconds, history, losses,
-                     dict(recipe=recipe, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, keep=keep), _scored(splits, 'test', 'valid'))
+    return RunResult.of(splits, 'test', 'valid' if best else None, name=name or f'{model.config.model_type}, {recipe}',
+        probs=predict_proba(model.eval(), tokenizer, ds['test']), n_params=sum(p.numel() for p in model.parameters() if p.requires_grad), seconds=seconds, history=history, losses=losses,
+        settings=dict(recipe=recipe, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, keep_best=keep=='best'))
 
 # %% ../nbs/61_imdb_classification.ipynb #61d74caf
 class LSTMClassifier(torch.nn.Module):
@@ -426,15 +426,6 @@ def word_tokenizer(
     t.train_from_iterator(texts, trainers.WordLevelTrainer(vocab_size=n_words, min_frequency=min_count, special_tokens=['[PAD]', '[UNK]'], show_progress=False))
     if t.get_vocab_size() <= 2: raise ValueError(f'no word comes min_count={min_count} times in the {len(texts)} texts, or n_words={n_words} leaves none')
     return PreTrainedTokenizerFast(tokenizer_object=t, pad_token='[PAD]', unk_token='[UNK]')
-
-# %% ../nbs/61_imdb_classification.ipynb #6e287181
-def confusion_table(
-    run:RunResult, # any
-): # pandas.DataFrame: rows are the truth, columns the answers
-    "How many reviews of each class got which answer. Lesson 6."
-    import pandas as pd
-    counts = np.bincount(2*np.asarray(run.labels) + run.predictions, minlength=4).reshape(2, 2)
-    return pd.DataFrame(counts, index=[f'truly {l}' for l in LABELS], columns=[f'called {l}' for l in LABELS])
 
 # %% ../nbs/61_imdb_classification.ipynb #ecfdbd6e
 def adamw_engine(

@@ -74,7 +74,7 @@ def masked_body(tokenizer, epochs=6):
 
 def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
     "Few labels: a masked body against random weights, each at the rate that is best for it on valid."
-    from course_lm.baselines import nbsvm_baseline
+    from course_lm.baselines import linear_baseline
     from course_lm.classification import load_classifier, train_classifier, unfreeze_engine
     from course_lm.comparing import mcnemar
     from course_lm.models import new_lm
@@ -102,7 +102,7 @@ def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
         m = mcnemar(runs['masked body'], runs['random body'])
         pairs.append({'seed': seed, 'only_masked': m.only_a, 'only_random': m.only_b, 'p': m.p})
         print({r['recipe']: r['test'] for r in rows[-len(arms):]}, pairs[-1], round(time.process_time()-start), 'CPU s', flush=True)
-    nb = nbsvm_baseline({k: v for k,v in data.items()})
+    nb = linear_baseline(data, 'nbsvm')
     return {'unlabelled_reviews': 6000, 'labelled_reviews': n_train, 'test_reviews': 1500, 'epochs': epochs, 'masked_losses': masked_losses, 'tuning': tuning, 'lr': tuned, 'runs': rows, 'mcnemar': pairs,
             'nbsvm': round(nb.accuracy, 4), 'cpu_seconds': round(time.process_time()-start)}
 
@@ -123,7 +123,7 @@ def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
     "A body that has read real reviews against the same network from random weights, each at the rate that is best for it on valid; tested on words that were labelled, and on others."
     import numpy as np
     from benchmarks.experiments.imdb import in_bfloat16, random_twin
-    from course_lm.baselines import nbsvm_baseline
+    from course_lm.baselines import linear_baseline
     from course_lm.classification import encode_reviews, load_classifier, predict_proba, train_classifier
     from course_lm.comparing import mcnemar
     from course_lm.reviews import reviews
@@ -151,7 +151,7 @@ def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
         m = mcnemar(runs['tiny-bert'], runs['random weights'])
         pairs.append({'seed': seed, 'only_tiny_bert': m.only_a, 'only_random': m.only_b, 'p': m.p})
         print(rows[-2:], round(time.process_time()-start), 'CPU s', flush=True)
-    nb = {'test': nbsvm_baseline(data).accuracy, 'strange': nbsvm_baseline({**data, 'test': strange}).accuracy}
+    nb = {'test': linear_baseline(data, 'nbsvm').accuracy, 'strange': linear_baseline({**data, 'test': strange}, 'nbsvm').accuracy}
     return {'labelled_reviews': n_train, 'test_reviews': n_test, 'epochs': epochs, 'bf16': True, 'tuning': tuning, 'lr': lr, 'runs': rows, 'mcnemar': pairs, 'nbsvm': {k: round(v, 4) for k,v in nb.items()},
             'cpu_seconds': round(time.process_time()-start)}
 
