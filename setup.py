@@ -15,7 +15,7 @@ setup(
     author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"], keywords=cfg["keywords"].split(),
     long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
     long_description_content_type="text/markdown", python_requires=f">={cfg['min_python']}",
-    packages=find_packages(include=["course_lm", "course_lm.*"]), package_data={"course_lm": ["pretrained/*/*"]}, zip_safe=False,
+    packages=find_packages(include=["course_lm", "course_lm.*"]), package_data={"course_lm": ["pretrained/*/*", "texts/*"]}, zip_safe=False,
     install_requires=cfg["requirements"].split(), extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

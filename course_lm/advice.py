@@ -17,7 +17,7 @@ import torch
 import numpy as np
 
 from .chunking import chunk_dataset, tokenize_dataset
-from .data import train_byte_bpe
+from .data import train_tokenizer
 from .finetuning import lm_loaders, train_loop
 from .models import _named, _quiet_map, _where, reference_texts
 from .ngram import NGramLM
@@ -147,7 +147,7 @@ def own_vocab_size(
     "How large a vocabulary so much text can fill: each entry is to be met a few times. Raises `ValueError` for no text. Lesson 5."
     if often < 1 or most < least: raise ValueError(f'often={often} must be at least 1, and most={most} at least least={least}')
     texts = _not_blank(texts, 'texts')
-    with quiet(): full = train_byte_bpe(texts[:1], 258).train_new_from_iterator(texts, most, min_frequency=often, show_progress=False)
+    with quiet(): full = train_tokenizer(texts[:1], 258).train_new_from_iterator(texts, most, min_frequency=often, show_progress=False)
     return max(least, len(full))
 
 # %% ../nbs/53_should_you_fine_tune.ipynb #81b6c6d0
@@ -159,7 +159,7 @@ def own_tokenizer_fit(
     "How long the tokens of a tokenizer of your own would be on text it has not seen. Raises `ValueError` below 2 texts. Lesson 5."
     texts = _not_blank(texts, 'texts')
     if len(texts) < 2: raise ValueError('one text cannot be divided into what is learnt from and what is cut up: give at least 2')
-    own = train_byte_bpe(_up_to(texts[::2], most), max(258, vocab_size or own_vocab_size(_up_to(texts, most))))
+    own = train_tokenizer(_up_to(texts[::2], most), max(258, vocab_size or own_vocab_size(_up_to(texts, most))))
     return tokenizer_fit(_up_to(texts[1::2], most//5), own)['bytes_per_token']
 
 # %% ../nbs/53_should_you_fine_tune.ipynb #e25bf942
@@ -439,7 +439,7 @@ def compare_starts(
     if not _check_measurable(model, tokenizer): raise ValueError(f'{type(model).__name__} is a masked model: it has no bits per byte to compare')
     if set(train) & set(valid): raise ValueError(f'{len(set(train) & set(valid))} texts are in train and in valid: what was learnt by heart would be scored')
     if len(train) < 10: raise ValueError(f'train has {len(train)} texts, and at least 10 are needed: every tenth only chooses when to stop')
-    own = train_byte_bpe(train, vocab_size or own_vocab_size(train, most=max(300, len(tokenizer))))
+    own = train_tokenizer(train, vocab_size or own_vocab_size(train, most=max(300, len(tokenizer))))
     own.model_max_length = tokenizer.model_max_length
     starts = {'untouched': (model, tokenizer), 'fine-tuned': (copy.deepcopy(model), tokenizer)}
     if same_tokenizer: starts['from scratch'] = _fresh(model, tokenizer, seed), tokenizer

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RECIPES', 'ENGINES', 'encode_reviews', 'LengthBucketedSampler', 'predict_proba', 'train_classifier', 'LSTMClassifier',
            'lstm_baseline', 'most_confident_mistakes', 'classify', 'ReviewCollator', 'load_classifier',
-           'make_optimizer', 'TrainingJob', 'plain_loop', 'word_tokenizer', 'adamw_engine', 'unfreezing',
-           'unfreeze_engine', 'trainer_engine', 'fastai_engine']
+           'make_optimizer', 'TrainingJob', 'plain_loop', 'adamw_engine', 'unfreezing', 'unfreeze_engine',
+           'trainer_engine', 'fastai_engine']
 
 # %% ../nbs/61_imdb_classification.ipynb #imports
 import random, tempfile
@@ -20,6 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from .baselines import LABELS, RunResult, check_reviews
+from .data import train_tokenizer
 from .engines import TakesDict
 from .finetuning import _check_gradients
 from .learner import transformer_splitter
@@ -247,7 +248,7 @@ def lstm_baseline(
 )->RunResult: # scored on test
     "The lecture's packed LSTM on batches of about equal length. Raises `ValueError` as train_classifier does. Lesson 6."
     check_reviews(splits['train'], 'train')
-    tokenizer = word_tokenizer(list(splits['train']['text']), n_words)
+    tokenizer = train_tokenizer(list(splits['train']['text']), n_words, kind='word')
     enc = {k:encode_reviews(splits[k], tokenizer, max_length, truncation_side) for k in ('train', 'valid', 'test') if k in splits}
     run = train_classifier(LSTMClassifier(len(tokenizer), seed=seed, **shape), tokenizer, enc, recipe=recipe, epochs=epochs, batch_size=batch_size, lr=lr, warmup_steps=warmup_steps,
                            keep=keep, seed=seed, device=device, name=name, progress=progress)
@@ -410,22 +411,6 @@ def plain_loop(
         if before_epoch: before_epoch(epoch)
         job.after_epoch(_train_epoch(job.model, opt, sched, job.batches(epoch), job.bar))
 ENGINES = {r:plain_loop for r in RECIPES} # recipe: what carries it out; the next notebook adds more
-
-# %% ../nbs/61_imdb_classification.ipynb #2bd6d0d4
-def word_tokenizer(
-    texts, # list of str: the training texts
-    n_words:int=20_000, # most words in the list, [PAD] (id 0) and [UNK] (id 1) included
-    min_count:int=2, # a rarer word is [UNK]
-): # PreTrainedTokenizerFast: lower-case words and marks, no special token added
-    "A word list as a tokenizer, with the commonest words of `texts`. Raises `ValueError` where no word is left. Lesson 6."
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-    t = Tokenizer(models.WordLevel(unk_token='[UNK]'))
-    t.normalizer = normalizers.Sequence([normalizers.Replace('<br />', ' '), normalizers.Lowercase()])
-    t.pre_tokenizer = pre_tokenizers.Split(Regex(r'\w+|[^\w\s]'), 'removed', invert=True)
-    t.train_from_iterator(texts, trainers.WordLevelTrainer(vocab_size=n_words, min_frequency=min_count, special_tokens=['[PAD]', '[UNK]'], show_progress=False))
-    if t.get_vocab_size() <= 2: raise ValueError(f'no word comes min_count={min_count} times in the {len(texts)} texts, or n_words={n_words} leaves none')
-    return PreTrainedTokenizerFast(tokenizer_object=t, pad_token='[PAD]', unk_token='[UNK]')
 
 # %% ../nbs/61_imdb_classification.ipynb #ecfdbd6e
 def adamw_engine(

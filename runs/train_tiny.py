@@ -87,7 +87,7 @@ def split_documents(docs, seed=42):
 def prepare(a, theirs=None):
     "Tokenizer (`theirs`, or a new one), tokens of train, valid and test, and the report; made once and kept in --work."
     from transformers import AutoTokenizer
-    from course_lm.data import train_byte_bpe
+    from course_lm.data import train_tokenizer
     folder = Path(a.work)/f'{a.objective}-{len(theirs) if theirs else a.vocab}'
     if theirs and (folder/'report.json').exists() and AutoTokenizer.from_pretrained(folder/'tokenizer').get_vocab() != theirs.get_vocab():
         raise SystemExit(f'{folder} holds tokens of another tokenizer than that of --start {a.start}: take another --work')
@@ -99,7 +99,7 @@ def prepare(a, theirs=None):
         parts, report = split_documents([d for f in a.corpus for d in read_folder(f)])
         report['files'] = files
         start = time.time()
-        tokenizer = theirs or train_byte_bpe(parts['train'][::a.tokenizer_every], a.vocab, masked=a.objective == 'masked')
+        tokenizer = theirs or train_tokenizer(parts['train'][::a.tokenizer_every], a.vocab, masked=a.objective == 'masked')
         tokenizer.save_pretrained(folder/'tokenizer')
         print(f'tokenizer made in {time.time()-start:.0f} s', flush=True)
         for name in ('train', 'valid', 'test'):

@@ -24,15 +24,15 @@ def same():
 @pytest.fixture(scope="session")
 def tok():
     "A causal tokenizer of 300 tokens, trained on SENTENCES."
-    from course_lm.data import train_byte_bpe
-    return train_byte_bpe(SENTENCES, 300)
+    from course_lm.data import train_tokenizer
+    return train_tokenizer(SENTENCES, 300)
 
 
 @pytest.fixture(scope="session")
 def mtok():
     "The same with a mask token."
-    from course_lm.data import train_byte_bpe
-    return train_byte_bpe(SENTENCES, 300, masked=True)
+    from course_lm.data import train_tokenizer
+    return train_tokenizer(SENTENCES, 300, masked=True)
 
 
 @pytest.fixture

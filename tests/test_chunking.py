@@ -15,7 +15,7 @@ from course_lm.packing import pack_dataset, segment_mask
 from course_lm.streaming import chunk_stream, suggest_chunk_size
 from course_lm.policies import _best_fit
 from course_lm.streaming import _context, _memory
-from course_lm.data import train_byte_bpe
+from course_lm.data import train_tokenizer
 
 rng = np.random.default_rng(0)
 
@@ -393,7 +393,7 @@ def test_a_data_loader_reads_a_stream():
 # Text
 
 @pytest.fixture(scope="module")
-def tokenizer(): return train_byte_bpe(["the film was good and the end was bad", "a long and slow film"] * 5, 300)
+def tokenizer(): return train_tokenizer(["the film was good and the end was bad", "a long and slow film"] * 5, 300)
 
 
 def test_tokenising_every_kind_of_data_set(tokenizer, caplog, recwarn):
@@ -434,7 +434,7 @@ def test_train_and_valid_never_mix(tokenizer):
 
 
 def test_a_masked_tokenizer_dresses_every_chunk():
-    masked = train_byte_bpe(["the film was good"] * 3, 300, masked=True)
+    masked = train_tokenizer(["the film was good"] * 3, 300, masked=True)
     both = lm_datasets(["the film was good " * 20], ["bad " * 40], masked, 16)
     for row in both["train"]["input_ids"]: assert (row[0], row[-1], row.count(2), len(row)) == (2, 3, 1, 16)
     bare = lm_datasets(["the film was good " * 20], ["bad " * 40], masked, 16, specials=None)

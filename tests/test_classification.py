@@ -12,8 +12,8 @@ from course_lm.baselines import RunResult
 from course_lm.classification import (
     LSTMClassifier, LengthBucketedSampler, ReviewCollator, classify, encode_reviews,
     load_classifier, lstm_baseline, make_optimizer, most_confident_mistakes, predict_proba,
-    train_classifier, word_tokenizer)
-from course_lm.data import train_byte_bpe
+    train_classifier)
+from course_lm.data import train_tokenizer
 from course_lm.reviews import reviews
 from course_lm.models import load_lm, new_lm, save_lm
 
@@ -24,7 +24,7 @@ root = Path(__file__).resolve().parent.parent
 def data(): return DatasetDict(train=reviews(64, seed=1, length='short'), valid=reviews(20, seed=2, length='short'), test=reviews(30, seed=3, length='short'))
 
 @pytest.fixture(scope='module')
-def tokenizer(data): return train_byte_bpe(data['train']['text'], 400, masked=True)
+def tokenizer(data): return train_tokenizer(data['train']['text'], 400, masked=True)
 
 @pytest.fixture
 def model(tokenizer): return tiny(tokenizer)
@@ -121,7 +121,7 @@ def test_head_depends_on_seed_alone(tokenizer):
     assert torch.equal(torch.random.get_rng_state(), state), "the caller's random state is his own"
 
 def test_gpt2_without_pad_gets_one(data, tmp_path):
-    causal = train_byte_bpe(data['train']['text'], 400)
+    causal = train_tokenizer(data['train']['text'], 400)
     gpt = new_lm(causal, n_layer=1, n_head=2, n_embd=16)
     gpt.config.pad_token_id = causal.pad_token = None
     model, tokenizer = load_classifier((gpt, causal))
@@ -159,7 +159,7 @@ def test_weights_of_another_body(distilbert, tmp_path):
 
 def test_roberta_positions(data):
     from transformers import RobertaConfig, RobertaForSequenceClassification
-    tokenizer = train_byte_bpe(data['train']['text'], 400, masked=True)
+    tokenizer = train_tokenizer(data['train']['text'], 400, masked=True)
     model = RobertaForSequenceClassification(RobertaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
                                                            max_position_embeddings=34, pad_token_id=0))
     limit = 34 - 1 # positions start at pad + 1
@@ -211,7 +211,7 @@ def test_left_padding(tokenizer):
     assert batch['input_ids'].tolist() == [[0, 2, 9, 3]] and batch['attention_mask'].tolist() == [[0, 1, 1, 1]] and 'labels' not in batch
 
 def test_no_pad_token(data):
-    causal = train_byte_bpe(data['train']['text'], 400)
+    causal = train_tokenizer(data['train']['text'], 400)
     causal.pad_token = None
     with pytest.raises(ValueError, match='no pad token'): ReviewCollator(causal)
 
@@ -286,7 +286,7 @@ def test_bad_splits(model, tokenizer, data):
     with pytest.raises(ValueError, match='the model takes 128'): train(model, tokenizer, long)
 
 def test_larger_tokenizer_than_model(model, data):
-    large = train_byte_bpe(data['train']['text'], 500, masked=True)
+    large = train_tokenizer(data['train']['text'], 500, masked=True)
     with pytest.raises(ValueError, match='use the tokenizer that the model was trained with'): predict_proba(model, large, data['test'])
 
 def test_recipes(model):
@@ -305,20 +305,8 @@ def test_classify(model, tokenizer):
 # LSTM
 
 def lstm(data, **kw):
-    tokenizer = word_tokenizer(data['train']['text'][:], min_count=1)
+    tokenizer = train_tokenizer(data['train']['text'][:], kind='word', min_count=1)
     return tokenizer, LSTMClassifier(len(tokenizer), **{**dict(n_embd=8, n_hidden=6), **kw})
-
-def test_word_list_comes_from_train_alone(data):
-    tokenizer = word_tokenizer(data['train']['text'][:], min_count=1)
-    seen = {w for t in data['train']['text'] for w in re.findall(r'\w+|[^\w\s]', t.lower())}
-    assert set(tokenizer.get_vocab()) == seen | {'[PAD]', '[UNK]'}
-    assert tokenizer('Zyzzyva!')['input_ids'][0] == tokenizer.unk_token_id == 1 and tokenizer.pad_token_id == 0
-    assert len(word_tokenizer(data['train']['text'][:], n_words=20)) == 20
-    with pytest.raises(ValueError, match='no word comes min_count=9 times'): word_tokenizer(['a b c'], min_count=9)
-
-def test_word_list_is_the_same_every_time(data):
-    a, b = (word_tokenizer(data['train']['text'][:], n_words=40).get_vocab() for _ in range(2))
-    assert a == b
 
 @pytest.mark.parametrize('kw', [dict(pooling='last'), dict(pooling='max'), dict(pooling='mean'), dict(pooling='last', bidirectional=True), dict(pooling='max', bidirectional=True)])
 def test_lstm_never_reads_a_pad(data, kw):

@@ -15,7 +15,7 @@ from course_lm.classification import (
 from course_lm.windows import (
     TokenBudgetSampler, encode_head_tail, encode_windows, log_odds, padding_waste, predict_windows,
     review_explorer, show_importance, token_importance)
-from course_lm.data import train_byte_bpe
+from course_lm.data import train_tokenizer
 from course_lm.reviews import reviews
 from course_lm.models import layer_groups, new_lm
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings('ignore:`torch.jit.script` is deprecated
 def data(): return DatasetDict(train=reviews(52, seed=1, length='short'), valid=reviews(12, seed=2, length='short'), test=reviews(20, seed=3, length='short'))
 
 @pytest.fixture(scope='module')
-def tokenizer(data): return train_byte_bpe(data['train']['text'], 400, masked=True)
+def tokenizer(data): return train_tokenizer(data['train']['text'], 400, masked=True)
 
 def tiny(tokenizer, seed=0, n_layer=2, max_length=128): return load_classifier((new_lm(tokenizer, n_layer=n_layer, n_head=2, n_embd=16, max_length=max_length, seed=seed), tokenizer), seed=seed)[0]
 
@@ -262,7 +262,7 @@ def test_head_tail_has_head_and_tail_as_its_ends(tokenizer, data):
 
 _made = {}
 def _tokenizer():
-    if not _made: _made['t'] = train_byte_bpe([' '.join(f'w{i}' for i in range(60))], 400, masked=True)
+    if not _made: _made['t'] = train_tokenizer([' '.join(f'w{i}' for i in range(60))], 400, masked=True)
     return _made['t']
 
 @settings(max_examples=60, deadline=None)
@@ -355,7 +355,7 @@ def test_importance_covers_the_text(model, tokenizer, text, by):
     assert 'color:#111' in page and 'background:#fff' in page
 
 def test_importance_of_a_causal_model(data):
-    causal = train_byte_bpe(data['train']['text'], 400)
+    causal = train_tokenizer(data['train']['text'], 400)
     gpt, tok = load_classifier((new_lm(causal, n_layer=1, n_head=2, n_embd=16), causal))
     with pytest.raises(ValueError, match="no mask token: take how='delete'"): token_importance(gpt, tok, 'The plot is good.')
     assert len(token_importance(gpt, tok, 'The plot is good.', 'delete')) >= 5

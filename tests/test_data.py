@@ -1,5 +1,5 @@
 "Lesson 0: what the notebook shows once is checked here over seeds, forms of files and broken machines."
-import csv, gzip, hashlib, os, subprocess, sys
+import csv, gzip, hashlib, os, re, subprocess, sys
 from collections import Counter
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 from course_lm import cli, data
 from course_lm.reviews import _bad, CUES, _good, _words
 from course_lm.data import (
-    load_imdb, load_wikitext, python_docs, python_docstrings, python_source, train_byte_bpe)
+    load_imdb, load_wikitext, python_docs, python_docstrings, python_source, train_tokenizer)
 from course_lm.reviews import review_label, review_votes, reviews, show_review
 from course_lm.cli import cache_dir, doctor
 
@@ -52,6 +52,23 @@ def test_the_reference_is_prose():
     assert np.mean([d[0].isupper() or not d[0].isalpha() for d in docs]) > .9
 
 
+def test_the_frozen_text_is_the_same_everywhere_and_has_its_licence():
+    from importlib.resources import files
+    text = (files("course_lm") / "texts" / "python_docs.txt").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == "1ade86d2c1d5056c3a66538539f7fb2515bb5f0044aa16b7e8476e540e8a1dd9"
+    assert "\n".join(python_docs()).encode() + b"\n" == text and len(python_docs()) == 1126
+    notice = (files("course_lm") / "texts" / "python_docs.LICENSE.txt").read_text(encoding="utf-8")
+    assert "Copyright (c) 2001-2023 Python Software Foundation; All Rights Reserved" in notice and "PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2" in notice
+    assert "Changes that were made" in notice
+
+
+def test_the_live_text_is_the_running_pythons():
+    from pydoc_data.topics import topics
+    live = python_docs(live=True)
+    assert live and all(any(d[:20] in " ".join(t.split()) for t in topics.values()) for d in live[::200])
+    assert len(set(live)) == len(live) and not [d for d in live if "\n" in d or len(d) < 60]
+
+
 def test_source_leaves_out_tests_and_the_reference():
     assert not {p for p in data._stdlib() if {"test", "tests", "site-packages", "pydoc_data"} & set(p.split("/"))}
     assert set(python_docstrings()) and all(len(d) > 20 for d in python_docstrings())
@@ -68,7 +85,7 @@ def test_cache_dir_is_where_the_variable_says(tmp_path, monkeypatch):
 @pytest.mark.parametrize("masked", [False, True])
 def test_tokenizer_saves_loads_and_keeps_its_special_tokens(tmp_path, masked):
     from transformers import AutoTokenizer
-    tokenizer = train_byte_bpe((d for d in python_docs()[:300]), 700, masked=masked)
+    tokenizer = train_tokenizer((d for d in python_docs()[:300]), 700, masked=masked)
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     text = "def f(x): return 'naïve 🙂'\n\n\tx"
@@ -78,8 +95,49 @@ def test_tokenizer_saves_loads_and_keeps_its_special_tokens(tmp_path, masked):
 
 
 def test_smallest_vocabulary_is_the_bytes():
-    tokenizer = train_byte_bpe(["abc"], 258)
+    tokenizer = train_tokenizer(["abc"], 258)
     assert len(tokenizer) == 258 and len(tokenizer("abc")["input_ids"]) == 3
+
+
+def test_a_word_list_comes_from_its_texts_alone():
+    texts = reviews(30)["text"][:] + ["A line.<br /><br />Another ONE!"]
+    tokenizer = train_tokenizer(texts, kind="word", min_count=1)
+    seen = {w for t in texts for w in re.findall(r"\w+|[^\w\s]", t.lower().replace("<br />", " "))}
+    assert set(tokenizer.get_vocab()) == seen | {"[PAD]", "[UNK]"} and "br" not in seen
+    assert tokenizer("Zyzzyva!")["input_ids"][0] == tokenizer.unk_token_id == 1 and tokenizer.pad_token_id == 0
+    assert tokenizer.mask_token is tokenizer.cls_token is tokenizer.eos_token is None
+    assert tokenizer("Film film")["input_ids"] == 2*tokenizer("film")["input_ids"]
+    assert len(train_tokenizer(texts, 20, kind="word")) == 20
+    counts = Counter(w for t in texts for w in re.findall(r"\w+|[^\w\s]", t.lower().replace("<br />", " ")))
+    assert set(train_tokenizer(texts, kind="word").get_vocab()) == {w for w,n in counts.items() if n > 1} | {"[PAD]", "[UNK]"}
+    with pytest.raises(ValueError, match="min_count=9"): train_tokenizer(["a b c"], kind="word", min_count=9)
+
+
+def test_a_word_list_is_the_same_every_time():
+    texts = reviews(30)["text"][:]
+    a, b = (train_tokenizer(texts, 40, kind="word").get_vocab() for _ in range(2))
+    assert a == b
+
+
+@pytest.mark.parametrize("kind, masked", [("bpe", False), ("bpe", True), ("wordpiece", True), ("unigram", False)])
+def test_kinds_of_tokenizers(kind, masked):
+    tokenizer = train_tokenizer(python_docs()[:100], 600, kind)
+    if kind == "bpe" and masked: tokenizer = train_tokenizer(python_docs()[:100], 600, masked=True)
+    ids = tokenizer("a name")["input_ids"]
+    assert (tokenizer.mask_token is not None) == masked and 300 < len(tokenizer) <= 600
+    if masked: assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id) == (2, 3)
+    else: assert tokenizer.eos_token_id == 0 and tokenizer.pad_token_id == 1
+    rare = train_tokenizer(python_docs()[:100], 600, kind, min_count=500) if kind != "unigram" else None
+    assert rare is None or len(rare) < len(tokenizer)
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (dict(kind="words"), "kind='words' must be"), (dict(vocab_size=257), "vocab_size=257 is too small.*258"), (dict(masked=True, vocab_size=260), "261"),
+    (dict(kind="unigram", masked=True), "masked=True.*kind='unigram'"), (dict(kind="word", masked=True), "masked=True.*kind='word'"),
+    (dict(kind="wordpiece", vocab_size=99), "needs 100"), (dict(kind="word", vocab_size=2), "needs 3"), (dict(texts=[" ", ""]), "texts is empty"),
+    (dict(texts=[]), "texts is empty")])
+def test_what_no_tokenizer_can_be_learnt_from(wrong, message):
+    with pytest.raises(ValueError, match=message): train_tokenizer(**{"texts": ["a text"], **wrong})
 
 
 # --- reviews

@@ -10,7 +10,7 @@ from course_lm.models import layer_groups, load_lm, new_lm
 from course_lm.engines import check_one_batch, train_accelerate, train_fastai, train_trainer
 from course_lm.learner import lm_block, lm_dataloaders, lm_learner, transformer_splitter
 from course_lm.chunking import lm_datasets
-from course_lm.data import train_byte_bpe
+from course_lm.data import train_tokenizer
 from course_lm.labels import BertMasking, LMCollator
 from course_lm.perplexity import evaluate_lm
 
@@ -18,7 +18,7 @@ datasets.disable_progress_bars()
 pytestmark = [pytest.mark.filterwarnings('ignore::FutureWarning'), pytest.mark.filterwarnings('ignore::UserWarning')]
 texts = [f'The name {a} is bound to the {b} of the {c}, and not to its {d}.' for a in 'xyz' for b in ('value', 'type', 'class')
          for c in ('object', 'module', 'function') for d in ('scope', 'frame')]
-toks = {masked: train_byte_bpe(texts, 300, masked=masked) for masked in (False, True)}
+toks = {masked: train_tokenizer(texts, 300, masked=masked) for masked in (False, True)}
 engines = dict(train_loop=ft.train_loop, accelerate=train_accelerate, trainer=train_trainer, fastai=train_fastai)
 def same(a, b): torch.testing.assert_close(a, b, rtol=0, atol=0)
 
@@ -98,8 +98,8 @@ from course_lm import finetuning as ft
 from course_lm.models import layer_groups, load_lm, new_lm
 from course_lm.engines import check_one_batch, train_accelerate, train_fastai, train_trainer
 from course_lm.learner import lm_block, lm_dataloaders, lm_learner, transformer_splitter
-from course_lm.data import train_byte_bpe
-tok = train_byte_bpe(['the name is bound to the value of the object']*9, 270)
+from course_lm.data import train_tokenizer
+tok = train_tokenizer(['the name is bound to the value of the object']*9, 270)
 rows = [{'input_ids': torch.randint(5, 260, (6 + i % 9,), generator=torch.Generator().manual_seed(i)).tolist()} for i in range(32)]
 train, valid = ft.lm_loaders((rows, rows), tok, batch_size=4)
 more = dict(accumulate=2) if os.environ.get('WORLD_SIZE', '1') == '1' else {}

@@ -12,7 +12,7 @@ from course_lm.models import _grow, _shipped, add_tokens, fix_pad, load_lm, new_
 from course_lm.predictions import fill_mask, generate_text, lm_predictions, show_predictions
 from course_lm.learner import lm_dataloaders, lm_learner
 from course_lm.chunking import lm_datasets
-from course_lm.data import train_byte_bpe
+from course_lm.data import train_tokenizer
 from course_lm.labels import BertMasking, CausalLabels, LMCollator
 from course_lm.perplexity import evaluate_lm
 
@@ -21,10 +21,10 @@ texts = [f'The name {a} is bound to the {b} of the {c}, and not to its {d}.' for
 
 
 @pytest.fixture(scope='module')
-def tok(): return train_byte_bpe(texts, 300)
+def tok(): return train_tokenizer(texts, 300)
 
 @pytest.fixture(scope='module')
-def mtok(): return train_byte_bpe(texts, 300, masked=True)
+def mtok(): return train_tokenizer(texts, 300, masked=True)
 
 @pytest.fixture
 def lm(tok): return new_lm(tok, n_embd=32)
@@ -106,7 +106,7 @@ def test_save_replaces_and_refuses(tok, lm, tmp_path):
     assert not [p for p in folder.rglob('*') if p.suffix in ('.bin', '.pt', '.pth', '.pkl')]
     (tmp_path/'file').write_text('x')
     with pytest.raises(ValueError, match='is a file'): save_lm(lm, tok, tmp_path/'file')
-    with pytest.raises(ValueError, match='embeddings for 300 tokens'): save_lm(lm, train_byte_bpe(texts*3 + [str(i) for i in range(999)], 400), tmp_path/'b')
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'): save_lm(lm, train_tokenizer(texts*3 + [str(i) for i in range(999)], 400), tmp_path/'b')
     assert not (tmp_path/'b').exists()
 
 
@@ -137,7 +137,7 @@ def test_encoder_decoder_is_refused(tok, tmp_path):
 def test_folders_that_do_not_fit(tok, lm, tmp_path):
     lm.save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match='holds no tokenizer'): load_lm(tmp_path)
-    train_byte_bpe(texts + [str(i) for i in range(999)], 320).save_pretrained(tmp_path)
+    train_tokenizer(texts + [str(i) for i in range(999)], 320).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match='embeddings for 300 tokens'): load_lm(tmp_path)
     with pytest.raises(FileNotFoundError, match='there is no folder'): load_lm(tmp_path/'missing')
 
@@ -230,7 +230,7 @@ def test_new_tokens_for_a_masked_model(mtok, tmp_path):
 @given(st.lists(st.integers(2, 12), min_size=2, max_size=8), st.integers(1, 7))
 @settings(max_examples=15, deadline=None)
 def test_accumulation_is_the_gradient_of_all(lengths, cut):
-    tok = train_byte_bpe(texts, 300)
+    tok = train_tokenizer(texts, 300)
     rows = [{'input_ids': list(range(5+i, 5+i+n))} for i,n in enumerate(lengths)]
     collate = LMCollator(tok)
     def grads(batches):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers as T
 
-from course_lm.data import train_byte_bpe
+from course_lm.data import train_tokenizer
 from course_lm.models import load_lm
 from course_lm.support.inputs import (
     ceil_div, check_chunk_size, check_cut, check_vocab, flat_ids, is_causal, max_length_of, special_table)
@@ -19,7 +19,7 @@ def test_the_longest_input_is_the_least_of_what_is_known():
     assert max_length_of() is None and max_length_of(None) is None and max_length_of(7) == 7
     assert max_length_of(T.GPT2Config(), None, np.int64(80), 200) == 80
     assert max_length_of(T.BertConfig(), 600) == 512
-    unset = train_byte_bpe(['a b c']*20, vocab_size=270)
+    unset = train_tokenizer(['a b c']*20, vocab_size=270)
     unset.model_max_length = int(1e30)
     assert max_length_of(unset) is None and max_length_of(unset, T.BertConfig()) == 512
     assert max_length_of(torch.nn.Linear(2, 2)) is None and max_length_of(lambda ids: ids) is None
@@ -93,7 +93,7 @@ def test_vocabulary_beyond_the_embeddings():
     check_vocab(model, more, but='<new>')
 
 def test_tables_are_kept_and_made_anew():
-    tokenizer = train_byte_bpe(['a b c']*20, vocab_size=270)
+    tokenizer = train_tokenizer(['a b c']*20, vocab_size=270)
     table = special_table(tokenizer)
     assert special_table(tokenizer) is table and np.flatnonzero(table).tolist() == sorted(tokenizer.all_special_ids)
     tokenizer.add_special_tokens({'extra_special_tokens': ['<x>']})

@@ -25,8 +25,8 @@ quick = settings(max_examples=60, deadline=None)
 
 
 def tokenizer(masked, sentinels=0):
-    from course_lm.data import train_byte_bpe
-    made = train_byte_bpe(TEXT*9, vocab_size=290, masked=masked)
+    from course_lm.data import train_tokenizer
+    made = train_tokenizer(TEXT*9, vocab_size=290, masked=masked)
     if sentinels: made.add_special_tokens({"extra_special_tokens": [f"<extra_id_{i}>" for i in range(sentinels)]})
     return made
 
@@ -90,8 +90,8 @@ def test_tables_are_renewed_when_tokens_are_added():
 
 
 def test_words_of_byte_level_bpe():
-    from course_lm.data import train_byte_bpe
-    made = train_byte_bpe(["Café, Café. it’s \n\tx2 (don't) self.x_1"]*9, 300, masked=True)
+    from course_lm.data import train_tokenizer
+    made = train_tokenizer(["Café, Café. it’s \n\tx2 (don't) self.x_1"]*9, 300, masked=True)
 
     def words(text):
         ids = made(text, add_special_tokens=False).input_ids
@@ -571,8 +571,8 @@ def test_batch_html_says_what_is_asked():
 
 
 def test_batch_html_escapes_text():
-    from course_lm.data import train_byte_bpe
-    made = train_byte_bpe(["a <b> c"]*20, vocab_size=262)
+    from course_lm.data import train_tokenizer
+    made = train_tokenizer(["a <b> c"]*20, vocab_size=262)
     assert "<b>" not in show_batch_labels(LMCollator(made)([made("a <b> c").input_ids]), made).data
 
 

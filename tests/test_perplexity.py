@@ -10,7 +10,7 @@ from torch import nn
 
 from course_lm import perplexity as P
 from course_lm.support.inputs import is_causal
-from course_lm.data import train_byte_bpe
+from course_lm.data import train_tokenizer
 from course_lm.support.inputs import IGNORE_INDEX
 from course_lm.perplexity import (
     LMScore, Perplexity, TokenAccuracy, chunked_nll, evaluate_lm, model_nll, token_bytes, token_nll,
@@ -23,9 +23,9 @@ TEXTS = ['The value of the name is not defined here, and the name is not bound.'
          'The following identifiers are used as reserved words, or keywords of the language, and cannot be used as ordinary identifiers.']
 
 @pytest.fixture(scope='module')
-def tok(): return train_byte_bpe(TEXTS*3, vocab_size=320)
+def tok(): return train_tokenizer(TEXTS*3, vocab_size=320)
 @pytest.fixture(scope='module')
-def mtok(): return train_byte_bpe(TEXTS*3, vocab_size=320, masked=True)
+def mtok(): return train_tokenizer(TEXTS*3, vocab_size=320, masked=True)
 
 def seeded(make):
     torch.manual_seed(0)
@@ -155,9 +155,9 @@ def test_plain_and_evaluate_agree(size, extra_pad, seed):
 
 @pytest.mark.parametrize('size', [1, 3, 7])
 def test_padding_on_the_left_changes_nothing(size):
-    from course_lm.data import train_byte_bpe
+    from course_lm.data import train_tokenizer
     from course_lm.labels import LMCollator
-    tok, model, right = train_byte_bpe(['a b c']*20, 300), gpt2(), padded([3, 17, 9, 2, 12, 20, 4])
+    tok, model, right = train_tokenizer(['a b c']*20, 300), gpt2(), padded([3, 17, 9, 2, 12, 20, 4])
     rows = [ids[mask.bool()].tolist() for ids,mask in zip(right['input_ids'], right['attention_mask'])]
     tok.padding_side = 'left'
     parts = [LMCollator(tok)(rows[i:i+size]) for i in range(0, 7, size)]
@@ -477,7 +477,7 @@ def test_score_texts(tok):
     with pytest.raises(TypeError, match='one string'): score_texts(model, tok, 'text')
 
 def test_score_texts_without_bos(tok):
-    plain = train_byte_bpe(TEXTS*3, vocab_size=320)
+    plain = train_tokenizer(TEXTS*3, vocab_size=320)
     plain.bos_token = None
     for t,s in zip(TEXTS, score_texts(gpt2(n_positions=96), plain, TEXTS)):
         first = plain(t, return_offsets_mapping=True)['offset_mapping'][0][1]
@@ -509,7 +509,7 @@ def test_compare_is_paired(tok, mtok):
     a, b = compare_lms((model, tok), (other, tok), TEXTS), compare_lms((other, tok), (model, tok), TEXTS)
     assert a.difference == pytest.approx(-b.difference) and a.difference == pytest.approx(a.b.bits_per_byte - a.a.bits_per_byte)
     assert a.low <= a.difference <= a.high and 'over 4 documents' in repr(a)
-    small = train_byte_bpe(TEXTS, vocab_size=270) # another tokenizer, the same bytes
+    small = train_tokenizer(TEXTS, vocab_size=270) # another tokenizer, the same bytes
     c = compare_lms((model, tok), (gpt2(270, n_positions=160), small), TEXTS)
     assert c.a.bytes == c.b.bytes and c.a.tokens < c.b.tokens
     assert compare_lms(score_texts(model, tok, TEXTS), (other, tok), TEXTS).difference == pytest.approx(a.difference)
@@ -549,7 +549,7 @@ def test_surprisal_long_and_masked_and_bare(tok, mtok):
     assert len(frame) == len(tok.tokenize(text)) and frame.nats.notna().all()
     assert surprisal(bert(n=16), mtok, text).nats.notna().all()
     assert show_surprisal(gpt2(), tok, TEXTS[0]).data == show_surprisal(surprisal(gpt2(), tok, TEXTS[0])).data
-    plain = train_byte_bpe(TEXTS*3, vocab_size=320)
+    plain = train_tokenizer(TEXTS*3, vocab_size=320)
     plain.bos_token = None
     frame = surprisal(gpt2(n_positions=96), plain, TEXTS[0])
     assert math.isnan(frame.nats[0]) and frame.nats[1:].notna().all() and 'not scored' in show_surprisal(frame).data

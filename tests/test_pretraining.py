@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 
 from course_lm.chunking import chunk_ids
-from course_lm.data import python_docs, train_byte_bpe
+from course_lm.data import python_docs, train_tokenizer
 from course_lm.models import reference_texts
 from course_lm.labels import BertMasking
 from course_lm.data import train_tokenizer
@@ -28,7 +28,7 @@ def docs(): return python_docs()[:150]
 
 @pytest.fixture(scope='module')
 def small(docs):
-    tok = train_byte_bpe(docs, 400)
+    tok = train_tokenizer(docs, 400)
     ids = np.concatenate([np.array([*i, tok.eos_token_id], np.uint16) for i in tok(docs)['input_ids']])
     return tok, chunk_ids(ids, 32)
 
@@ -71,7 +71,7 @@ def test_deduplicate_keeps_the_first():
 
 
 def test_show_tokens_escapes_and_is_readable_in_the_dark(docs):
-    html = show_tokens(train_byte_bpe(docs, 400), '<script> & 日').data
+    html = show_tokens(train_tokenizer(docs, 400), '<script> & 日').data
     assert '<script>' not in html and '&lt;' in html and 'color:#111' in html
 
 
@@ -123,7 +123,7 @@ def test_resume_to_identical_weights(small, tmp_path, optimizer):
 
 
 def test_masked_resume(docs, tmp_path):
-    tok = train_byte_bpe(docs, 400, masked=True)
+    tok = train_tokenizer(docs, 400, masked=True)
     chunks = chunk_ids(np.concatenate([np.array(i) for i in tok(docs)['input_ids']]), 32)
     def go(seed, **kw):
         model = new_model(shape(tok, tiny_bert_config), seed)
@@ -139,7 +139,7 @@ def test_masked_resume(docs, tmp_path):
 
 def test_accumulated_gradients_weigh_tokens_alike(docs):
     from course_lm.labels import LMCollator
-    tok = train_byte_bpe(docs, 400, masked=True)
+    tok = train_tokenizer(docs, 400, masked=True)
     chunks = chunk_ids(np.concatenate([np.array(i) for i in tok(docs)['input_ids']]), 32)
     config, mask, seed = tiny_bert_config(tok, n_layer=2, n_head=2, n_embd=32, max_length=32), BertMasking(.1), 5
     h = pretrain(new_model(config), tok, chunks, n_steps=1, batch_size=1, accumulate=3, strategy=mask, seed=seed, progress=False)
@@ -179,7 +179,7 @@ torch.distributed.destroy_process_group()
 @pytest.mark.parametrize('kind', ['causal', 'masked'])
 def test_two_processes_take_the_steps_of_one(docs, tmp_path, kind):
     "A run begun by one process and finished by two, each with a share of every batch (3 and 2 chunks): losses and weights of one process alone."
-    tok = train_byte_bpe(docs, 400, masked=kind == 'masked')
+    tok = train_tokenizer(docs, 400, masked=kind == 'masked')
     chunks = chunk_ids(np.concatenate([np.array(i) for i in tok(docs)['input_ids']]), 32)
     alone = new_model(shape(tok, tiny_bert_config if kind == 'masked' else tiny_gpt_config, dropout=0.), 0)
     kw = dict(n_steps=10, batch_size=5, accumulate=2, warmup_steps=2, optimizer='muon', progress=False)
@@ -463,13 +463,13 @@ def test_articles():
 
 
 def test_masked_chunks_stand_between_cls_and_sep(docs):
-    tok = train_byte_bpe(docs, 400, masked=True)
+    tok = train_tokenizer(docs, 400, masked=True)
     chunks = train_tiny.cut(train_tiny.encode(docs, tok), 16, tok)
     assert chunks.shape[1] == 16 and set(chunks[:, 0]) == {tok.cls_token_id} and set(chunks[:, -1]) == {tok.sep_token_id}
 
 
 def test_own_writing_leaves_out_what_is_recited(docs):
-    tok = train_byte_bpe(docs, 400)
+    tok = train_tokenizer(docs, 400)
     chunks = train_tiny.cut(train_tiny.encode(docs[:4], tok), 32, tok)
     tok.model_max_length = 32
     model = new_model(tiny_gpt_config(tok, n_layer=2, n_head=2, n_embd=64, max_length=32))
@@ -483,7 +483,7 @@ def test_own_writing_leaves_out_what_is_recited(docs):
 def test_the_output_layer_is_left_out_where_nothing_is_scored(docs):
     from course_lm.labels import BertMasking, LMCollator
     from course_lm.pretraining import _only_masked
-    tok = train_byte_bpe(docs, 400, masked=True)
+    tok = train_tokenizer(docs, 400, masked=True)
     model = new_model(tiny_bert_config(tok, n_layer=2, n_head=2, n_embd=32, max_length=32))
     batch = LMCollator(tok, BertMasking(.3), seed=0)(list(train_tiny.cut(train_tiny.encode(docs[:20], tok), 32, tok)[:8].astype(np.int64)))
     with _only_masked(model): few = model(**batch)

@@ -4,7 +4,7 @@ import json, math, random, string
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from course_lm.data import python_docs, train_byte_bpe
+from course_lm.data import python_docs, train_tokenizer
 from course_lm.reviews import reviews
 from course_lm.models import reference_texts, load_lm, new_lm, save_lm
 from course_lm.advice import (
@@ -17,7 +17,7 @@ texts = st.lists(st.text(min_size=1, max_size=60).filter(str.strip), min_size=1,
 
 @pytest.fixture(scope='module')
 def small():
-    tok = train_byte_bpe(python_docs()[:100], 400)
+    tok = train_tokenizer(python_docs()[:100], 400)
     tok.model_max_length = 64
     return tok, new_lm(tok, n_embd=32, max_length=64).eval()
 
@@ -149,8 +149,8 @@ def test_models_that_cannot_be_measured(small):
     tok, model = small
     ts = python_docs()[:20]
     with pytest.raises(ValueError, match='no home text is known'): should_finetune(ts, model, tok)
-    with pytest.raises(ValueError, match='embeddings for 400 tokens'): should_finetune(ts, model, train_byte_bpe(ts, 500), ts)
-    with pytest.raises(ValueError, match='mask token'): should_finetune(ts, new_lm(train_byte_bpe(ts, 400, masked=True), n_embd=32), tok, ts)
+    with pytest.raises(ValueError, match='embeddings for 400 tokens'): should_finetune(ts, model, train_tokenizer(ts, 500), ts)
+    with pytest.raises(ValueError, match='mask token'): should_finetune(ts, new_lm(train_tokenizer(ts, 400, masked=True), n_embd=32), tok, ts)
     from transformers import GPT2ForTokenClassification, T5Config, T5ForConditionalGeneration
     with pytest.raises(ValueError, match='no language-modelling head'): should_finetune(ts, GPT2ForTokenClassification(model.config), tok, ts)
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=400, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
@@ -190,7 +190,7 @@ def test_compare_starts_leaves_the_model_and_is_repeatable(small):
 def test_from_scratch_has_the_shape_of_the_model():
     from course_lm.advice import _fresh
     tiny, tok = load_lm('tiny')
-    own = train_byte_bpe(python_docs()[:40], 500)
+    own = train_tokenizer(python_docs()[:40], 500)
     a, b = (_fresh(tiny, own, s) for s in (1, 1))
     same = lambda m: {k: tuple(v.shape) for k,v in m.state_dict().items() if k not in ('transformer.wte.weight', 'lm_head.weight')}
     assert same(a) == same(tiny) and a.get_input_embeddings().weight.shape == (500, tiny.config.n_embd) and a.config.eos_token_id == own.eos_token_id
@@ -215,7 +215,7 @@ def test_own_vocabulary_grows_with_the_text(ts, n):
 def test_each_entry_of_the_own_vocabulary_was_met():
     docs = python_docs()[:200]
     n = own_vocab_size(docs)
-    fits, large = (train_byte_bpe(docs, k) for k in (n, 2000))
+    fits, large = (train_tokenizer(docs, k) for k in (n, 2000))
     assert 300 < n < 2000 and len(fits) == n
     per = [sum(map(len, t(docs)['input_ids']))/len(t) for t in (fits, large)]
     assert per[0] > 1.5*per[1]
@@ -234,7 +234,7 @@ def test_keep_home(tmp_path, small):
 
 def _others():
     from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
-    tok = train_byte_bpe(python_docs()[:50], 400, masked=True)
+    tok = train_tokenizer(python_docs()[:50], 400, masked=True)
     s = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, vocab_size=400, max_position_embeddings=64, pad_token_id=0)
     return tok, dict(bert=BertForMaskedLM(BertConfig(**s)), roberta=RobertaForMaskedLM(RobertaConfig(**s)), modernbert=new_lm(tok, n_embd=32),
                      distilbert=DistilBertForMaskedLM(DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=48, vocab_size=400, max_position_embeddings=64, pad_token_id=0)))

@@ -21,9 +21,9 @@ RESULTS = results/'classifiers.json'
 
 def made_up(n_train):
     from course_lm.classification import encode_reviews
-    from course_lm.data import train_byte_bpe
+    from course_lm.data import train_tokenizer
     from course_lm.reviews import reviews
-    tokenizer = train_byte_bpe(reviews(6000, seed=11, length='short')['text'], 1200, masked=True)
+    tokenizer = train_tokenizer(reviews(6000, seed=11, length='short')['text'], 1200, masked=True)
     data = {k: encode_reviews(reviews(n, seed=s, length='short'), tokenizer, 128) for k,n,s in (('train', n_train, 1), ('valid', 400, 2), ('test', 1500, 3))}
     return tokenizer, data
 
@@ -171,10 +171,10 @@ def long(args, width=128, n_train=2000, n_test=1500):
     from course_lm.baselines import RunResult
     from course_lm.classification import encode_reviews, load_classifier, train_classifier
     from course_lm.windows import encode_head_tail, encode_windows, predict_windows
-    from course_lm.data import train_byte_bpe
+    from course_lm.data import train_tokenizer
     from course_lm.models import new_lm
     data = by_movie(args.long, dict(train=n_train, valid=400, test=n_test))
-    tokenizer = train_byte_bpe(data['train']['text'], 8000, masked=True)
+    tokenizer = train_tokenizer(data['train']['text'], 8000, masked=True)
     lengths, rows, start = np.array(encode_reviews(data['test'], tokenizer, 10_000)['length']), [], time.process_time()
     cut = {'head': lambda ds: encode_reviews(ds, tokenizer, width), 'tail': lambda ds: encode_reviews(ds, tokenizer, width, 'left'), 'head and tail': lambda ds: encode_head_tail(ds, tokenizer, width, .5)}
     def windows(ds):

@@ -188,11 +188,11 @@ def epochs_that_fit(args, model, tokenizer, enc, batch_size):
 
 def encoder(args, data):
     from course_lm.classification import encode_reviews, load_classifier, train_classifier
-    from course_lm.data import train_byte_bpe
+    from course_lm.data import train_tokenizer
     from course_lm.models import new_lm, save_lm
     max_length, spent = args.max_length or 256, {}
     if args.encoder=='scratch':
-        tokenizer = train_byte_bpe(data['train']['text'], args.vocab_size, masked=True)
+        tokenizer = train_tokenizer(data['train']['text'], args.vocab_size, masked=True)
         body = new_lm(tokenizer, n_layer=args.n_layer, n_embd=args.n_embd or 128, max_length=max_length, seed=args.seed)
         name = 'encoder, random body'
         if args.pretrain:

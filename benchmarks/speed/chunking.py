@@ -136,10 +136,10 @@ def policies(path, vocab_size=30_000, sizes=(128, 256, 512)):
     from course_lm.support.arrow import document_lengths
     from course_lm.chunking import tokenize_dataset
     from course_lm.policies import policy_table, split_leak
-    from course_lm.data import train_byte_bpe
+    from course_lm.data import train_tokenizer
     path = Path(path)
     ds = Dataset.from_parquet(str(path/'train.parquet' if path.is_dir() else path))
-    tokenizer = train_byte_bpe(ds['text'], vocab_size=vocab_size)
+    tokenizer = train_tokenizer(ds['text'], vocab_size=vocab_size)
     lengths = document_lengths(tokenize_dataset(ds, tokenizer))
     q = lambda p: int(np.quantile(lengths, p))
     facts = {'documents': len(lengths), 'tokens': int(lengths.sum()), 'median': q(.5), 'mean': float(lengths.mean()), 'longest': int(lengths.max()),

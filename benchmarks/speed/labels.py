@@ -50,11 +50,11 @@ def data(imdb, chunk_size, vocab_size):
     import numpy as np, pyarrow as pa, pyarrow.parquet
     from datasets import Dataset
     from course_lm.chunking import chunk_dataset, tokenize_dataset
-    from course_lm.data import python_docstrings, train_byte_bpe
+    from course_lm.data import python_docstrings, train_tokenizer
     from course_lm.support.inputs import special_table
     from course_lm.labels import word_starts
     texts = pa.parquet.read_table(imdb, columns=["text"])["text"].to_pylist()[::10] if imdb else python_docstrings()
-    tokenizer = train_byte_bpe(texts[:2000], vocab_size, masked=True)
+    tokenizer = train_tokenizer(texts[:2000], vocab_size, masked=True)
     chunks = chunk_dataset(tokenize_dataset(texts, tokenizer, add_eos=False), chunk_size, specials=tokenizer)
     ids = np.array(chunks.with_format("numpy")["input_ids"][:])[:512]
     chunks = chunks.select(range(len(ids)))

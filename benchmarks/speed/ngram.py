@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.bench import keep, machine, results
 
-from course_lm.data import python_docs, train_byte_bpe
+from course_lm.data import python_docs, train_tokenizer
 from course_lm.ngram import NGramLM
 
 RESULTS = results/"ngram.json"
@@ -52,7 +52,7 @@ def nltk_fit(docs, n, model):
 def against_nltk(sizes=(2_000, 10_000, 50_000), n=3, scored=5_000, repeats=5, discount=.75):
     from nltk.lm import KneserNeyInterpolated, Lidstone, Vocabulary
     docs = python_docs()
-    tokenizer = train_byte_bpe(docs[:1000], 1000)
+    tokenizer = train_tokenizer(docs[:1000], 1000)
     ids, text = tokenizer(docs[:1000])["input_ids"], tokenizer(docs[1000:])["input_ids"]
     vocabulary = Vocabulary([str(i) for i in range(999)])   # and <UNK>: 1,000 words
     flat = [t for d in text for t in d][:scored]
@@ -119,7 +119,7 @@ def imdb(path, vocab_size=4000, orders=(1, 2, 3, 4, 5), sizes=(100, 1_000, 10_00
     test_films = set(films[:len(films)//20])
     test = frame[frame.movie.isin(test_films)].text.tolist()[:held_out]
     train = frame[~frame.movie.isin(test_films)].text.tolist()[:max(sizes)]
-    tokenizer = train_byte_bpe(train[:3000], vocab_size)
+    tokenizer = train_tokenizer(train[:3000], vocab_size)
     encode = lambda texts: [[0] + d for d in tokenizer(texts)["input_ids"]]
     ids, test_ids, n_bytes, rows = encode(train), encode(test), sum(len(t.encode()) for t in test), []
     for size in sizes:
@@ -139,7 +139,7 @@ def neural(steps, width=192, length=32, batch_size=16, lr=1.5e-2, dropout=.3):
     from torch import nn
     docs = python_docs()
     train, valid = docs[:1000], docs[1000:]
-    tokenizer = train_byte_bpe(train, 1000)
+    tokenizer = train_tokenizer(train, 1000)
     encode = lambda texts: [[0] + d for d in tokenizer(texts)["input_ids"]]
     ids, valid_ids, n_bytes = encode(train), encode(valid), sum(len(t.encode()) for t in valid)
     rows = [{"model": f"{n}-gram, modified Kneser-Ney", "seconds": 0, "bits per byte": round(bits_per_byte(NGramLM(n, "modified-kneser-ney", vocab_size=1000).fit(ids), valid_ids, n_bytes), 3)} for n in (2, 3, 5)]

@@ -22,21 +22,21 @@ LONGEST, BATCH = 512, 16
 def drawn(n, seed, vocab_size=2000):
     "Made-up ids in lengths as published for IMDb in wordpieces: median 226, 13.9 % above 512 (a log-normal with these has 43 % above 256; published: 42.4 %)."
     import numpy as np
-    from course_lm.data import train_byte_bpe
+    from course_lm.data import train_tokenizer
     from course_lm.reviews import reviews
     rng = np.random.default_rng(seed)
     lengths = np.exp(rng.normal(np.log(226), .754, n)).astype(int).clip(10, LONGEST)
-    tokenizer = train_byte_bpe(reviews(300, length='short')['text'], 1000, masked=True)
+    tokenizer = train_tokenizer(reviews(300, length='short')['text'], 1000, masked=True)
     return tokenizer, [{'input_ids': rng.integers(5, len(tokenizer), k), 'label': int(rng.integers(2))} for k in lengths]
 
 def real(path, n, seed):
     import numpy as np
     from datasets import concatenate_datasets
     from course_lm.classification import encode_reviews
-    from course_lm.data import load_imdb, train_byte_bpe
+    from course_lm.data import load_imdb, train_tokenizer
     ds = load_imdb(path)
     ds = concatenate_datasets([ds[k] for k in ('train', 'test') if k in ds]).shuffle(seed=seed)
-    tokenizer = train_byte_bpe(ds.select(range(min(len(ds), 3000)))['text'], 8000, masked=True)
+    tokenizer = train_tokenizer(ds.select(range(min(len(ds), 3000)))['text'], 8000, masked=True)
     enc = encode_reviews(ds.select(range(n)), tokenizer, LONGEST)
     return tokenizer, [{'input_ids': np.array(i), 'label': l} for i,l in zip(enc['input_ids'], enc['label'])]
 

@@ -81,10 +81,10 @@ def sliding(repeats, quick):
 
 
 def masked(repeats, quick):
-    from course_lm.data import python_docs, train_byte_bpe
+    from course_lm.data import python_docs, train_tokenizer
     torch.manual_seed(0)
     docs = python_docs()
-    tok = train_byte_bpe(docs, 2000, masked=True)
+    tok = train_tokenizer(docs, 2000, masked=True)
     model = BertForMaskedLM(BertConfig(vocab_size=2000, hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512, max_position_embeddings=128, pad_token_id=0)).eval()
     texts = [t for t in docs if len(tok(t)["input_ids"]) <= 128][: 3 if quick else 12]
 

@@ -18,12 +18,12 @@ WAYS = {'1 process, 1 thread': (1, 1), '1 process, 2 threads': (1, 2), '2 proces
 def train(args):
     "One way, in a process of its own, or in several that torchrun has started; the first prints tokens per second."
     import numpy as np, torch
-    from course_lm.data import train_byte_bpe
+    from course_lm.data import train_tokenizer
     from course_lm.models import new_model, tiny_gpt_config
     from course_lm.pretraining import pretrain
     torch.set_num_threads(args.threads)
     if 'RANK' in os.environ: torch.distributed.init_process_group('gloo')
-    tokenizer = train_byte_bpe(['a text'], 300)
+    tokenizer = train_tokenizer(['a text'], 300)
     chunks = np.random.default_rng(0).integers(0, len(tokenizer), (24*8, 256))
     model = new_model(tiny_gpt_config(4096, n_layer=4, n_head=6, n_embd=192, max_length=256))
     for n in (max(1, args.updates//3), args.updates): # the first run makes the machine code and warms the caches; the second is measured

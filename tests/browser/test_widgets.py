@@ -36,8 +36,8 @@ def test_chunk_explorer(open_notebook):
 
 
 def test_masking_explorer(open_notebook):
-    page = open_notebook("masks", "from course_lm.data import python_docs, train_byte_bpe\nfrom course_lm.labels import masking_explorer\n"
-                         "tokenizer = train_byte_bpe(python_docs(), 2000, masked=True)\nmasking_explorer(python_docs()[1], tokenizer)")
+    page = open_notebook("masks", "from course_lm.data import python_docs, train_tokenizer\nfrom course_lm.labels import masking_explorer\n"
+                         "tokenizer = train_tokenizer(python_docs(), 2000, masked=True)\nmasking_explorer(python_docs()[1], tokenizer)")
     table = ".jp-OutputArea-output .jp-RenderedHTMLCommon"
     page.wait_for_selector(f"{table} table")
     before = page.inner_text(table)
@@ -64,8 +64,8 @@ def test_next_word_game(open_notebook):
 
 
 def test_review_box(open_notebook):
-    page = open_notebook("box", "from course_lm.classification import load_classifier, train_classifier; from course_lm.windows import review_explorer\nfrom course_lm.data import train_byte_bpe; from course_lm.reviews import reviews\n"
-                         "from course_lm.models import new_lm\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_byte_bpe(train['text'][:], 600, masked=True)\n"
+    page = open_notebook("box", "from course_lm.classification import load_classifier, train_classifier; from course_lm.windows import review_explorer\nfrom course_lm.data import train_tokenizer; from course_lm.reviews import reviews\n"
+                         "from course_lm.models import new_lm\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_tokenizer(train['text'][:], 600, masked=True)\n"
                          "model, _ = load_classifier((new_lm(tokenizer, n_layer=1, n_embd=32, max_length=64), tokenizer))\n"
                          "data = dict(train=train, valid=reviews(40, seed=2, length='short'), test=reviews(40, seed=3, length='short'))\n"
                          "train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=6e-3, epochs=3, batch_size=16, warmup_steps=.1, progress=False)\nreview_box(model, tokenizer)")

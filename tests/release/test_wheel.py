@@ -10,6 +10,7 @@ from tests.release import try_wheel
 def test_the_wheel_carries_the_models_and_needs_no_network(tmp_path):
     wheel = try_wheel.build(tmp_path)
     names = set(zipfile.ZipFile(wheel).namelist())
+    for file in ("python_docs.txt", "python_docs.LICENSE.txt"): assert f"course_lm/texts/{file}" in names
     for model in ("tiny-gpt", "tiny-bert"):
         for file in ("model.safetensors", "config.json", "tokenizer.json", "README.md", "home.json"):
             assert f"course_lm/pretrained/{model}/{file}" in names

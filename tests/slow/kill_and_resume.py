@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import transformers.models.gpt2.modeling_gpt2, transformers.models.modernbert.modeling_modernbert # here once, and not in every child
 
 from course_lm.chunking import lm_datasets
-from course_lm.data import python_docs, train_byte_bpe
+from course_lm.data import python_docs, train_tokenizer
 from course_lm.models import new_lm
 from course_lm.finetuning import lm_loaders, train_loop
 
@@ -30,7 +30,7 @@ processes = multiprocessing.get_context('fork' if 'fork' in multiprocessing.get_
 def prepare(masked):
     "(tokenizer, train rows, validation rows)"
     docs = python_docs()
-    tokenizer = train_byte_bpe(docs[:200], 500, masked=masked)
+    tokenizer = train_tokenizer(docs[:200], 500, masked=masked)
     data = lm_datasets(docs[:60], docs[-30:], tokenizer, 32)
     return tokenizer, data['train'].to_list(), data['valid'].to_list()
 
