@@ -1,4 +1,5 @@
 "Every widget in JupyterLab: opened, moved once, its output seen to change. Pictures go to _run/widgets."
+import re
 from pathlib import Path
 
 shots = Path(__file__).resolve().parents[2] / "_run" / "widgets"
@@ -49,9 +50,9 @@ def test_masking_explorer(open_notebook):
 
 
 def test_next_word_game(open_notebook):
-    page = open_notebook("game", "from course_lm.ngram import NGramLM, NextWordGame, next_word_widget\n"
+    page = open_notebook("game", "from course_lm.ngram import NGramLM, NextWordGame\n"
                          "text = 'the cat sat on the mat and the dog sat on the cat'.split()\nvocab = sorted(set(text))\nids = [vocab.index(w) for w in text]\n"
-                         "next_word_widget(NextWordGame(ids, vocab, {'bigram': NGramLM(2, vocab_size=len(vocab)).fit(ids)}))")
+                         "NextWordGame(ids, vocab, {'bigram': NGramLM(2, vocab_size=len(vocab)).fit(ids)}).widget()")
     board = ".jp-OutputArea-output .widget-html-content"
     page.wait_for_selector(board)
     before = page.inner_text(board)
@@ -59,7 +60,7 @@ def test_next_word_game(open_notebook):
     page.locator("button.jupyter-button", has_text="guess").click()
     after = wait_for_change(page, board, before)
     keep(page, "next_word_game")
-    word, guessed, you, bigram = after.split("bigram\n")[1].splitlines()[0].split("\t")
+    word, you, bigram, guessed = re.search(r"1\. (\w+)\s*you ([\d.]+)\s*bigram ([\d.]+)\s*(\w+)", after).groups()
     assert word == guessed == "the" and float(you) < float(bigram)  # staked half on the right word: cheaper than the model
 
 
