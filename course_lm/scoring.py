@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .perplexity import LMScore, Scorer, _sum
+from .perplexity import LMScore, Scorer
 from .support.html import tint
 from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
 
@@ -79,7 +79,7 @@ def sliding_perplexity(
     if ids.dim() != 1: raise ValueError(f'ids must be the tokens of one text, (n,) or (1, n), not {tuple(ids.shape)}')
     max_length, stride = _policy(model, max_length, stride, bos_id)
     with Scorer(model, True) as scorer: (nats, scored), = _window_nats(scorer, [ids], max_length, stride, batch_size, bos_id)
-    score = LMScore(_sum(nats), int(scored.sum()), n_bytes)
+    score = LMScore(nats.sum().item(), int(scored.sum()), n_bytes)
     score.cross_entropy
     return score
 
@@ -146,7 +146,7 @@ def score_texts(
     if not texts: raise ValueError('texts is empty: there is nothing to score')
     found = _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_word)
     begin = [0 if all(s[:1]) else o[0][1] for _,s,o in found]
-    return [LMScore(_sum(n), int(s.sum()), len(t[b:].encode())) for t,b,(n,s,_) in zip(texts, begin, found)]
+    return [LMScore(n.sum().item(), int(s.sum()), len(t[b:].encode())) for t,b,(n,s,_) in zip(texts, begin, found)]
 
 # %% ../nbs/41_scoring.ipynb #61542030
 def pseudo_perplexity(

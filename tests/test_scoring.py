@@ -1,0 +1,206 @@
+"""course_lm.scoring: windows, masked models, intervals, comparisons and surprisal, beside slow versions of each."""
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from course_lm.data import train_tokenizer
+from course_lm.perplexity import LMScore, token_nll
+from course_lm.scoring import (bootstrap_interval, compare_lms, pseudo_perplexity, score_texts, show_surprisal,
+                               sliding_perplexity, surprisal)
+from course_lm.support.inputs import IGNORE_INDEX
+from tests.small_models import LSTM, TEXTS, bert, gpt2
+
+@pytest.fixture(scope='module')
+def tok(): return train_tokenizer(TEXTS*3, vocab_size=320)
+@pytest.fixture(scope='module')
+def mtok(): return train_tokenizer(TEXTS*3, vocab_size=320, masked=True)
+
+# ---- windows
+
+def docs_loop(model, ids, max_length, stride, mended):
+    "The strided loop of the transformers documentation: `mended` counts the targets its loss was averaged over."
+    nats, n, prev = 0., 0, 0
+    for begin in range(0, len(ids), stride):
+        end = min(begin + max_length, len(ids))
+        x = torch.as_tensor(ids[begin:end])[None]
+        y = x.clone()
+        y[:, :-(end - prev)] = IGNORE_INDEX
+        with torch.no_grad(): loss = model(x, labels=y).loss.item()
+        scored = int((y[:, 1:] != IGNORE_INDEX).sum()) if mended else int((y != IGNORE_INDEX).sum()) - 1
+        if scored: nats, n = nats + loss*scored, n + scored
+        prev = end
+        if end == len(ids): break
+    return math.exp(nats/n), n
+
+@pytest.mark.parametrize('n', [2, 15, 16, 17, 31, 100, 129])
+@pytest.mark.parametrize('stride', [1, 3, 8, 15, 16])
+def test_sliding_is_the_docs_loop(n, stride):
+    model, ids = gpt2(n_positions=16), torch.randint(0, 320, (n,), generator=torch.Generator().manual_seed(n))
+    want, tokens = docs_loop(model, ids, 16, stride, mended=True)
+    for batch_size in (1, 4):
+        got = sliding_perplexity(model, ids, 16, stride, batch_size)
+        assert got.tokens == tokens and got.perplexity == pytest.approx(want, rel=1e-5)
+    if stride < 16: assert got.tokens == n - 1
+
+def test_sliding_scores_each_token_once_given_its_window():
+    model, ids = gpt2(n_positions=16), torch.randint(0, 320, (41,), generator=torch.Generator().manual_seed(3))
+    want = 0.
+    for t in range(1, 41): # with stride 1 a token sees the 15 before it
+        with torch.no_grad(): want -= model(ids[None, max(0, t-15):t]).logits[0, -1].log_softmax(-1)[ids[t]].item()
+    assert sliding_perplexity(model, ids, 16, 1).nats == pytest.approx(want, rel=1e-5)
+    with_bos = sliding_perplexity(model, ids, 16, 15, bos_id=0)
+    assert with_bos.tokens == 41
+    want = -sum(model(torch.cat([torch.tensor([0]), ids[b:b+15]])[None]).logits[0].log_softmax(-1)[range(len(ids[b:b+15])), ids[b:b+15]].sum().item() for b in (0, 15, 30))
+    assert with_bos.nats == pytest.approx(want, rel=1e-5)
+
+def test_sliding_input_and_errors():
+    model, ids = gpt2(n_positions=16), list(range(40))
+    same = {sliding_perplexity(model, x).nats for x in (ids, np.array(ids, dtype=np.int32), torch.tensor(ids), torch.tensor([ids]))}
+    assert len(same) == 1
+    assert sliding_perplexity(model, ids, n_bytes=80).bits_per_byte > 0
+    for kw,text in ((dict(max_length=17), 'max_length=17 is more than the 16'), (dict(stride=0), 'stride=0'), (dict(stride=17), 'between 1 and 16'), (dict(stride=16, bos_id=0), 'between 1 and 15'), (dict(max_length=1), 'max_length=1')):
+        with pytest.raises(ValueError, match=text): sliding_perplexity(model, ids, **kw)
+    with pytest.raises(ValueError, match='no token was scored'): sliding_perplexity(model, [3])
+    with pytest.raises(ValueError, match='one text'): sliding_perplexity(model, torch.zeros(2, 8))
+    assert sliding_perplexity(LSTM(), torch.arange(20), max_length=8, stride=4).tokens == 19
+    with pytest.raises(ValueError, match='max_length is None'): sliding_perplexity(LSTM(), torch.arange(20))
+
+# ---- masked models
+
+def brute_pll(model, tok, text):
+    x = torch.tensor([tok(text)['input_ids']])
+    total = []
+    for t in range(1, x.shape[1]-1):
+        y = x.clone()
+        y[0, t] = tok.mask_token_id
+        with torch.no_grad(): total.append(-model(y).logits[0, t].log_softmax(-1)[x[0, t]].item())
+    return total
+
+def test_pseudo_perplexity_one_at_a_time(mtok):
+    model = bert(n=96)
+    want = [n for t in TEXTS for n in brute_pll(model, mtok, t)]
+    for batch_size in (1, 7, 64):
+        got = pseudo_perplexity(model, mtok, TEXTS, batch_size=batch_size)
+        assert got.tokens == len(want) and got.nats == pytest.approx(sum(want), rel=1e-5)
+    assert got.bytes == sum(len(t.encode()) for t in TEXTS)
+    each = score_texts(model, mtok, TEXTS)
+    assert [s.nats for s in each] == pytest.approx([sum(brute_pll(model, mtok, t)) for t in TEXTS], rel=1e-5)
+    assert pseudo_perplexity(model, mtok, TEXTS[0]).tokens == each[0].tokens
+
+def test_pseudo_perplexity_long_and_within_word(mtok):
+    model = bert(n=16)
+    assert pseudo_perplexity(model, mtok, ' '.join(TEXTS)).tokens == len(mtok(' '.join(TEXTS), add_special_tokens=False)['input_ids'])
+    text = 'naïvely'
+    assert len(mtok.tokenize(text)) > 2
+    x = torch.tensor([mtok(text)['input_ids']])
+    want = 0.
+    for t in range(1, x.shape[1]-1):
+        y = x.clone()
+        y[0, t:-1] = mtok.mask_token_id
+        with torch.no_grad(): want -= model(y).logits[0, t].log_softmax(-1)[x[0, t]].item()
+    assert pseudo_perplexity(model, mtok, text, within_word=True).nats == pytest.approx(want, rel=1e-5)
+
+def test_pseudo_perplexity_refuses(tok, mtok):
+    with pytest.raises(ValueError, match='is a causal model'): pseudo_perplexity(gpt2(), tok, TEXTS)
+    with pytest.raises(ValueError, match='no mask token'): pseudo_perplexity(bert(), tok, TEXTS)
+    with pytest.raises(ValueError, match='no token was scored'): pseudo_perplexity(bert(), mtok, [''])
+    with pytest.raises(ValueError, match='texts is empty'): pseudo_perplexity(bert(), mtok, [])
+
+# ---- texts, intervals, comparisons
+
+def test_score_texts(tok):
+    model = gpt2(n_positions=96)
+    scores = score_texts(model, tok, TEXTS + [''])
+    for t,s in zip(TEXTS, scores):
+        ids = torch.tensor([[0] + tok(t, add_special_tokens=False)['input_ids']])
+        with torch.no_grad(): want = token_nll(model(ids).logits, ids)
+        assert s.tokens == len(want) and s.bytes == len(t.encode()) and s.nats == pytest.approx(want.sum().item(), rel=1e-5)
+    assert scores[-1] == LMScore(0., 0, 0)
+    for size in (1, 3): assert [s.nats for s in score_texts(model, tok, TEXTS, batch_size=size)] == pytest.approx([s.nats for s in scores[:-1]], rel=1e-5)
+    short = gpt2(n_positions=16)
+    assert [s.tokens for s in score_texts(short, tok, TEXTS)] == [s.tokens for s in scores[:-1]]
+    with pytest.raises(TypeError, match='one string'): score_texts(model, tok, 'text')
+
+def test_score_texts_without_bos(tok):
+    plain = train_tokenizer(TEXTS*3, vocab_size=320)
+    plain.bos_token = None
+    for t,s in zip(TEXTS, score_texts(gpt2(n_positions=96), plain, TEXTS)):
+        first = plain(t, return_offsets_mapping=True)['offset_mapping'][0][1]
+        assert s.tokens == len(plain.tokenize(t)) - 1 and s.bytes == len(t[first:].encode())
+    with pytest.raises(ValueError, match='only one tokenizer has a BOS'): compare_lms((gpt2(), tok), (gpt2(), plain), TEXTS)
+
+def test_bootstrap_interval_covers():
+    rng, inside = np.random.default_rng(0), 0
+    for trial in range(150):
+        tokens = rng.integers(5, 200, 60)
+        nats = tokens * rng.normal(3, .5, 60)
+        low, high = bootstrap_interval([LMScore(float(a), int(b), int(4*b)) for a,b in zip(nats, tokens)], 'cross_entropy', n_resamples=400, seed=trial)
+        inside += low < 3 < high
+    assert .86 < inside/150 <= 1
+    scores = [LMScore(float(a), int(b), int(4*b)) for a,b in zip(nats, tokens)]
+    low, high = bootstrap_interval(scores)
+    assert low < sum(scores).perplexity < high and bootstrap_interval(scores) == (low, high)
+    bits = bootstrap_interval(scores, 'bits_per_byte')
+    assert bits[0] < sum(scores).bits_per_byte < bits[1]
+    assert bootstrap_interval(scores, level=.5)[0] > low
+    with pytest.raises(ValueError, match='at least 2'): bootstrap_interval(scores[:1])
+    with pytest.raises(ValueError, match='what='): bootstrap_interval(scores, 'ppl')
+    with pytest.raises(ValueError, match='needs its bytes'): bootstrap_interval([LMScore(1., 1)]*3, 'bits_per_byte')
+
+def test_compare_is_paired(tok, mtok):
+    model, other = gpt2(n_positions=96), gpt2(n_positions=96, layer_norm_epsilon=.5)
+    same = compare_lms((model, tok), (model, tok), TEXTS)
+    assert same.difference == same.low == same.high == 0 and not same.differ
+    a, b = compare_lms((model, tok), (other, tok), TEXTS), compare_lms((other, tok), (model, tok), TEXTS)
+    assert a.difference == pytest.approx(-b.difference) and a.difference == pytest.approx(a.b.bits_per_byte - a.a.bits_per_byte)
+    assert a.low <= a.difference <= a.high and 'over 4 documents' in repr(a)
+    small = train_tokenizer(TEXTS, vocab_size=270) # another tokenizer, the same bytes
+    c = compare_lms((model, tok), (gpt2(270, n_positions=160), small), TEXTS)
+    assert c.a.bytes == c.b.bytes and c.a.tokens < c.b.tokens
+    assert compare_lms(score_texts(model, tok, TEXTS), (other, tok), TEXTS).difference == pytest.approx(a.difference)
+    with pytest.raises(ValueError, match='one masked'): compare_lms((model, tok), (bert(), mtok), TEXTS)
+    with pytest.raises(ValueError, match='3 texts, but'): compare_lms(score_texts(model, tok, TEXTS), (other, tok), TEXTS[:3])
+
+def test_pairing_narrows_the_interval():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(300, 80, 50) # documents differ much, the two models little
+    a, b = [LMScore(float(h), 100, 400) for h in hard], [LMScore(float(h - 3), 90, 400) for h in hard]
+    c = compare_lms(a, b, ['x']*50)
+    (la, ha), (lb, hb) = bootstrap_interval(a, 'bits_per_byte'), bootstrap_interval(b, 'bits_per_byte')
+    assert c.differ and c.high < 0 and la < hb and lb < ha # paired: certain; the two intervals overlap
+
+# ---- surprisal
+
+def test_surprisal_frame(tok):
+    model, text = gpt2(n_positions=96), TEXTS[1] + ' 🙂\n <b>'
+    frame = surprisal(model, tok, text)
+    ids = torch.tensor([[0] + tok(text, add_special_tokens=False)['input_ids']])
+    with torch.no_grad(): want = token_nll(model(ids).logits, ids)
+    np.testing.assert_allclose(frame.nats, want, rtol=1e-4)
+    np.testing.assert_allclose(frame.bits, frame.nats/math.log(2))
+    assert list(frame) == ['token', 'start', 'end', 'nats', 'bits']
+    assert all(text[a:b] == t for t,a,b in zip(frame.token, frame.start, frame.end))
+    words = surprisal(model, tok, text, by='word')
+    assert list(words.token) == text.split() and words.nats.sum() == pytest.approx(frame.nats.sum())
+    shown = show_surprisal(frame).data
+    assert '<b>' not in shown and 'title=' in shown and '🙂' in shown
+    body = shown.split('<div style="font-size')[0]
+    assert re.sub('<[^>]*>', '', body).replace('&lt;', '<').replace('&gt;', '>') == text # nothing lost, nothing twice
+
+def test_surprisal_long_and_masked_and_bare(tok, mtok):
+    text = ' '.join(TEXTS*4)
+    frame = surprisal(gpt2(n_positions=16), tok, text)
+    assert len(frame) == len(tok.tokenize(text)) and frame.nats.notna().all()
+    assert surprisal(bert(n=16), mtok, text).nats.notna().all()
+    assert show_surprisal(gpt2(), tok, TEXTS[0]).data == show_surprisal(surprisal(gpt2(), tok, TEXTS[0])).data
+    plain = train_tokenizer(TEXTS*3, vocab_size=320)
+    plain.bos_token = None
+    frame = surprisal(gpt2(n_positions=96), plain, TEXTS[0])
+    assert math.isnan(frame.nats[0]) and frame.nats[1:].notna().all() and 'not scored' in show_surprisal(frame).data
+    with pytest.raises(ValueError, match='text is empty'): surprisal(gpt2(), tok, '')
+    with pytest.raises(ValueError, match='by='): surprisal(gpt2(), tok, 'a', by='line')
+    with pytest.raises(ValueError, match='give show_surprisal a frame'): show_surprisal(gpt2())
+
