@@ -1,20 +1,22 @@
 "The shape of the repository: who imports whom, what importing costs, what must never be committed."
-import ast, re, shutil, subprocess, sys
+import ast, json, os, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 
-import pytest
+import nbformat, pytest
 
 root = Path(__file__).resolve().parent.parent
 support = "checks kinds randomness arrow inputs files html machine".split()  # the basement, lowest first
 lessons = {f"support.{name}": i - len(support) for i, name in enumerate(support)}
 for _path in sorted((root / "nbs").glob("[0-9][0-9]_*.ipynb")):
-    if _found := re.search(r"#\|\s*default_exp\s+([\w.]+)", _path.read_text(encoding="utf-8")): lessons[_found[1]] = int(_path.name[:2])
+    if _found := re.search(r"#\|\s*default_exp\s+([\w.]+)", _path.read_text(encoding="utf-8")):
+        lessons[_found[1]] = int(_path.name[:2])
 modules = sorted(".".join(p.relative_to(root / "course_lm").with_suffix("").parts)
                  for p in (root / "course_lm").rglob("*.py") if not p.stem.startswith("_"))
 
 
-def source_of(module: str) -> Path: return (root / "course_lm").joinpath(*module.split(".")).with_suffix(".py")
+def source_of(module: str) -> Path:
+    return (root / "course_lm").joinpath(*module.split(".")).with_suffix(".py")
 
 
 def imported(path: Path) -> set[str]:
@@ -22,13 +24,19 @@ def imported(path: Path) -> set[str]:
     found, package = set(), path.relative_to(root).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import): found |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level: found |= {".".join([*package[:len(package) + 1 - node.level], node.module or a.name]) for a in node.names}
-        elif isinstance(node, ast.ImportFrom): found |= {f"course_lm.{a.name}" if node.module == "course_lm" else node.module for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found |= {".".join([*package[:len(package) + 1 - node.level], node.module or a.name])
+                      for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"course_lm.{a.name}" if node.module == "course_lm" else node.module
+                      for a in node.names}
     return {name.removeprefix("course_lm.") for name in found if name.startswith("course_lm.")}
 
 
 def test_a_module_per_lesson():
-    assert set(modules) == set(lessons) and {"data", "ngram", "chunking", "labels", "perplexity", "finetuning", "classification", "pretraining"} <= set(modules)
+    assert set(modules) == set(lessons)
+    assert {"data", "ngram", "chunking", "labels", "perplexity", "finetuning", "classification",
+            "pretraining"} <= set(modules)
 
 
 @pytest.mark.parametrize("module", modules)
@@ -61,14 +69,17 @@ def test_nothing_is_unpickled_and_no_star_is_imported(module):
     tree = ast.parse(source)
     assert not any(a.name == "*" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names)
     calls = {ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
-    assert not calls & {"pickle.load", "pickle.loads", "torch.load", "load_learner", "joblib.load", "np.load", "dill.load"}
-    assert not re.search(r"^\s*warnings\.(filterwarnings|simplefilter)", source, re.M), "the library sets no warning filters"
+    assert not calls & {"pickle.load", "pickle.loads", "torch.load", "load_learner", "joblib.load", "np.load",
+                        "dill.load"}
+    assert not re.search(r"^\s*warnings\.(filterwarnings|simplefilter)", source,
+                         re.M), "the library sets no warning filters"
 
 
 @pytest.mark.parametrize("module", modules)
 def test_public_names_say_what_they_are(module):
     tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
-    silent = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_") and not ast.get_docstring(n)]
+    silent = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))
+              and not n.name.startswith("_") and not ast.get_docstring(n)]
     assert not silent, f"no docstring: {silent}"
 
 
@@ -76,8 +87,10 @@ def test_runtime_and_development_requirements_are_apart():
     cfg = ConfigParser()
     cfg.read(root / "settings.ini")
     names = lambda key: {re.split(r"[<>=!]", r)[0] for r in cfg["DEFAULT"][key].split()}
-    assert not names("requirements") & {"nbdev", "execnb", "jupyter", "pytest", "trl", "nltk"} and "nbdev" in names("dev_requirements")
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (root / "constraints.txt").read_text().splitlines() if "==" in line}
+    assert not names("requirements") & {"nbdev", "execnb", "jupyter", "pytest", "trl", "nltk"}
+    assert "nbdev" in names("dev_requirements")
+    pinned = {line.split("==")[0].lower().replace("_", "-")
+              for line in (root / "constraints.txt").read_text().splitlines() if "==" in line}
     wanted = set().union(*(names(f"{k}requirements") for k in ("", "dev_", "browser_", "bench_")))
     assert wanted <= pinned, f"not in constraints.txt: {wanted - pinned}"
 
@@ -86,7 +99,8 @@ def test_runtime_and_development_requirements_are_apart():
 def copy(tmp_path_factory):
     "A copy of the repository to break."
     to = tmp_path_factory.mktemp("broken") / "repo"
-    shutil.copytree(root, to, ignore=shutil.ignore_patterns(".git", ".venv", "_run", "__pycache__", "build", "*.egg-info", "results"))
+    shutil.copytree(root, to, ignore=shutil.ignore_patterns(".git", ".venv", "_run", "__pycache__", "build",
+                                                            "*.egg-info", "results"))
     return to
 
 
@@ -106,16 +120,156 @@ def test_the_sync_check_sees_a_broken_line_and_a_stray_module(copy):
 def test_the_output_check_sees_what_a_reader_must_not_meet():
     from scripts.lessons import problems
     def cell(**out): return dict(cell_type="code", id="a", source="f()", outputs=[out])
-    bad = [dict(output_type="error", ename="E", evalue="", traceback=[]), dict(output_type="stream", name="stderr", text="warn"),
+    bad = [dict(output_type="error", ename="E", evalue="", traceback=[]),
+           dict(output_type="stream", name="stderr", text="warn"),
            dict(output_type="stream", name="stdout", text="saved to /" + "home/me/x")]
-    for out in bad: assert len(problems(root / "nbs" / "index.ipynb", dict(cells=[cell(**out)], metadata={}))) == 1, out
-    assert problems(root / "nbs" / "index.ipynb", dict(cells=[cell(output_type="stream", name="stdout", text="fine")], metadata={})) == []
+    for out in bad:
+        assert len(problems(root / "nbs" / "index.ipynb", dict(cells=[cell(**out)], metadata={}))) == 1, out
+    assert problems(root / "nbs" / "index.ipynb",
+                    dict(cells=[cell(output_type="stream", name="stdout", text="fine")], metadata={})) == []
 
 
-def test_the_course_fails_when_a_lesson_fails(tmp_path, monkeypatch, capsys):
+def run(copy, *command):
+    "A tool of the copy, run in the copy: its return code and what it said."
+    env = {**os.environ, "PYTHONPATH": str(copy), "COURSE_LM_JOBS": "1"}
+    done = subprocess.run([sys.executable, "-m", *command], cwd=copy, env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def notebook(path, *sources, outputs=()):
+    "A notebook of these code cells; the last one has the outputs."
+    def cell(i, source):
+        return dict(cell_type="code", id=f"c{i}", metadata={}, source=source, outputs=[],
+                    execution_count=None)
+    cells = [dict(cell_type="markdown", id="t", metadata={}, source="# Title\n\n> A sentence.")]
+    cells += [cell(i, source) for i, source in enumerate(sources)]
+    cells[-1]["outputs"] = list(outputs)
+    meta = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(dict(cells=cells, metadata=meta, nbformat=4, nbformat_minor=5), indent=1)
+                    + "\n")
+
+
+SHEET = "#| default_exp homework.thrown_away", "#| export\ndef thrown(): return 1", "assert thrown() == 1"
+
+
+@pytest.fixture
+def sheet(copy):
+    "A throw-away notebook in nbs/homework/, which is not there yet: every tool has to find it."
+    path = copy / "nbs" / "homework" / "29_thrown_away.ipynb"
+    notebook(path, *SHEET)
+    yield path
+    shutil.rmtree(path.parent)
+    shutil.rmtree(copy / "course_lm" / "homework", ignore_errors=True)
+    # the index of names forgets it
+    subprocess.run(["nbdev_export"], cwd=copy, check=True, capture_output=True)
+
+
+def test_a_new_folder_of_notebooks_is_found_by_export_clean_and_sync(copy, sheet):
+    from scripts.sync import differences
+    made = copy / "course_lm" / "homework" / "thrown_away.py"
+    lines = {line.split(":")[0] for line in differences(copy)}
+    assert {"nbs/homework/29_thrown_away.ipynb", "course_lm/homework/thrown_away.py"} <= lines
+    subprocess.run(["nbdev_clean"], cwd=copy, check=True)
+    subprocess.run(["nbdev_export"], cwd=copy, check=True)
+    assert "def thrown()" in made.read_text() and differences(copy) == []
+    dirty = json.loads(sheet.read_text())
+    dirty["cells"][-1]["execution_count"] = 7
+    dirty["metadata"]["somebody"] = "here"
+    sheet.write_text(json.dumps(dirty))
+    assert [line.split(":")[0] for line in differences(copy)] == ["nbs/homework/29_thrown_away.ipynb"]
+
+
+def test_a_new_folder_of_notebooks_is_found_by_tests_and_course(copy, sheet):
+    code, said = run(copy, "scripts.run_tests", "29")
+    assert code == 0 and "nbdev_test homework/29_thrown_away" in said
+    assert said.strip().endswith("1 passed, 0 failed")
+    assert run(copy, "scripts.run_course", "homework")[0] == 0
+    assert "homework/29_thrown_away" in run(copy, "scripts.run_course", "29")[1]
+    assert (copy / "_run" / "homework" / "29_thrown_away.html").exists()
+    notebook(sheet, *SHEET[:2], "assert thrown() == 2")
+    code, said = run(copy, "scripts.run_tests", "homework")
+    assert code == 1 and "0 passed, 1 failed" in said and "AssertionError" in said
+    code, said = run(copy, "scripts.run_course", "homework")
+    assert code == 1 and "FAILED: homework/29_thrown_away" in said and "FAILED: CellExecutionError" in said
+
+
+def test_a_new_folder_of_notebooks_is_found_by_stored_outputs_and_ruff(copy, sheet):
+    error = dict(output_type="error", ename="E", evalue="", traceback=[])
+    notebook(sheet, *SHEET, "import os", outputs=[error])
+    code, said = run(copy, "scripts.run_tests", "--stored-outputs")
+    assert code == 1 and "nbs/homework/29_thrown_away.ipynb: an error is stored" in said
+    code, said = run(copy, "ruff", "check", "--output-format", "concise", "nbs/homework")
+    assert code == 1 and "29_thrown_away.ipynb:cell 5:1:8: F401" in said
+
+
+def test_a_notebook_that_says_not_to_be_run_is_missed(copy, sheet):
+    notebook(sheet, "---\nskip_exec: true\n---", "1/0")
+    nb = json.loads(sheet.read_text())
+    nb["cells"][0] = dict(nb["cells"][0], cell_type="raw", source="---\nskip_exec: true\n---")
+    sheet.write_text(json.dumps(nb))
+    code, said = run(copy, "scripts.run_tests", "29")
+    assert code == 1 and "it did not run" in said
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    "The course with notebooks that run in no time: a function that takes what `execute` does, and runs it."
+    from scripts import lessons, run_course
+    for name in ("20_chunking", "homework/20_homework", "99_command_line", "support/arrow", "index"):
+        notebook(tmp_path / "nbs" / f"{name}.ipynb", "1")
+    def go(execute, *words):
+        monkeypatch.setattr(run_course, "execute", execute)
+        monkeypatch.setattr(run_course, "root", tmp_path)
+        monkeypatch.setattr(run_course, "prepare_environment", lambda: None)
+        monkeypatch.setattr(lessons, "nbs", tmp_path / "nbs")
+        return run_course.main(list(words))
+    return go
+
+
+def ran(path):
+    nb = nbformat.read(path, as_version=4)
+    for cell in nb.cells: cell.execution_count = 1
+    return nb, [], 1.
+
+
+def test_the_course_runs_every_numbered_notebook_in_order(course, capsys):
+    assert course(ran) == 0
+    said = capsys.readouterr()
+    assert [line.split()[1] for line in said.err.splitlines()[1:]] == ["20_chunking", "homework/20_homework",
+                                                                       "99_command_line"]
+    assert "CPU minutes" in said.out
+
+
+def test_the_course_fails_when_a_lesson_fails(course, capsys):
+    def broken(path):
+        if path.stem == "20_homework": raise RuntimeError("cell 3 failed")
+        return ran(path)
+    assert course(broken) == 1
+    said = capsys.readouterr()
+    assert "FAILED: RuntimeError" in said.out and "FAILED: homework/20_homework" in said.out
+    assert "cell 3 failed" in said.err
+
+
+def test_the_course_fails_when_a_cell_or_a_notebook_did_not_run(course, capsys, monkeypatch, tmp_path):
     from scripts import run_course
-    def broken(path, on_cell): raise RuntimeError("cell 3 failed")
-    monkeypatch.setattr(run_course, "execute", broken)
-    monkeypatch.setattr(run_course, "root", tmp_path)
-    assert run_course.main(["01"]) == 1
-    assert "FAILED: RuntimeError" in capsys.readouterr().out
+    assert course(lambda path: (nbformat.read(path, as_version=4), [], 1.)) == 1
+    assert "FAILED: 1 cells did not run" in capsys.readouterr().out
+    monkeypatch.setattr(run_course, "numbered", lambda: [tmp_path / "nbs" / "20_chunking.ipynb"])
+    assert course(ran) == 1
+    assert "NOT RUN: 99_command_line homework/20_homework" in capsys.readouterr().out
+
+
+def test_the_tests_fail_when_a_notebook_did_not_run(monkeypatch, tmp_path, capsys):
+    from scripts import lessons, run_tests
+    for name in ("20_chunking", "homework/20_homework"): notebook(tmp_path / "nbs" / f"{name}.ipynb", "1")
+    monkeypatch.setattr(lessons, "nbs", tmp_path / "nbs")
+    monkeypatch.setattr(run_tests, "root", tmp_path)
+    monkeypatch.setattr(run_tests, "prepare_environment", lambda: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(run_tests, "all_notebooks", lambda: [tmp_path / "nbs" / "20_chunking.ipynb"])
+    done = subprocess.CompletedProcess([], 0, f"- Completed {tmp_path / 'nbs' / '20_chunking.ipynb'}", "")
+    monkeypatch.setattr(run_tests.subprocess, "run", lambda *args, **kw: done)
+    assert run_tests.main(["notebooks"]) == 1
+    said = capsys.readouterr().out
+    assert "did not run: homework/20_homework" in said and said.strip().endswith("1 passed, 1 failed")
