@@ -5,32 +5,15 @@ from pathlib import Path
 
 import nbformat, pytest
 
+from scripts.house import House, imports, named
+
 root = Path(__file__).resolve().parent.parent
-support = "checks kinds randomness arrow inputs files html machine".split()  # the basement, lowest first
-lessons = {f"support.{name}": i - len(support) for i, name in enumerate(support)}
-for _path in sorted((root / "nbs").glob("[0-9][0-9]_*.ipynb")):
-    if _found := re.search(r"#\|\s*default_exp\s+([\w.]+)", _path.read_text(encoding="utf-8")):
-        lessons[_found[1]] = int(_path.name[:2])
-modules = sorted(".".join(p.relative_to(root / "course_lm").with_suffix("").parts)
-                 for p in (root / "course_lm").rglob("*.py") if not p.stem.startswith("_"))
+house = House()
+lessons, modules = house.ranks, sorted(house.modules)
 
 
 def source_of(module: str) -> Path:
     return (root / "course_lm").joinpath(*module.split(".")).with_suffix(".py")
-
-
-def imported(path: Path) -> set[str]:
-    "The course's own modules that a module imports, wherever in the file."
-    found, package = set(), path.relative_to(root).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import): found |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            found |= {".".join([*package[:len(package) + 1 - node.level], node.module or a.name])
-                      for a in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {f"course_lm.{a.name}" if node.module == "course_lm" else node.module
-                      for a in node.names}
-    return {name.removeprefix("course_lm.") for name in found if name.startswith("course_lm.")}
 
 
 def test_a_module_per_lesson():
@@ -41,7 +24,8 @@ def test_a_module_per_lesson():
 
 @pytest.mark.parametrize("module", modules)
 def test_imports_only_from_earlier_lessons(module):
-    late = {other for other in imported(source_of(module)) if lessons[other] >= lessons[module]}
+    found = {named(other, lessons) for other, _ in imports(house.modules[module], module)} - {""}
+    late = {other for other in found if lessons[other] >= lessons[module]}
     assert not late, f"lesson {lessons[module]} ({module}) may only import from earlier lessons, not {late}"
 
 
@@ -56,6 +40,8 @@ def test_imports_only_from_earlier_lessons(module):
     ("course_lm.classification", "transformers fastai datasets sklearn ipywidgets"),
     ("course_lm.pretraining", "transformers fastai datasets sklearn ipywidgets"),
     ("course_lm.cli", "torch transformers fastai datasets sklearn ipywidgets"),
+    *((f"course_lm.{m}", "torch transformers fastai datasets sklearn matplotlib ipywidgets")
+      for m in modules if m.startswith("support.")),
 ])
 def test_importing_is_light(module, heavy):
     code = f"import {module}, sys; print([m for m in {heavy.split()} if m in sys.modules])"
