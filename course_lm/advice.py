@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ANSWERS', 'RULES', 'tokenizer_fit', 'fragmented_words', 'length_matched_pairs', 'byte_ngram_bits', 'own_vocab_size',
            'own_tokenizer_fit', 'measure_texts', 'Verdict', 'verdict', 'FinetuneReport', 'should_finetune',
-           'style_symbols', 'js_distance', 'style_distance', 'keep_home', 'compare_starts']
+           'style_symbols', 'js_distance', 'style_distance', 'compare_starts']
 
 # %% ../nbs/53_should_you_fine_tune.ipynb #imports
 import copy, html, json, math, random, re
@@ -19,7 +19,7 @@ import numpy as np
 from .chunking import chunk_dataset, tokenize_dataset
 from .data import train_tokenizer
 from .finetuning import lm_loaders, train_loop
-from .models import _named, _quiet_map, _where, reference_texts
+from .models import new_model, reference_texts
 from .ngram import NGramLM
 from .scoring import _columns, _resample, bootstrap_interval, compare_lms, score_texts
 from .support.inputs import check_vocab, is_causal
@@ -397,17 +397,6 @@ def style_distance(
         return _js(a, c), _js(b, c)
     return tuple(np.array(x) for x in zip(*(draw() for _ in range(n_draws))))
 
-# %% ../nbs/53_should_you_fine_tune.ipynb #b9fb3e16
-def keep_home(
-    folder, # that `save_lm` wrote
-    texts, # list of str: like those that the model has read, and not among them
-)->Path: # home.json in it
-    "Put home text beside a saved model, where `reference_texts` and `should_finetune` find it. Raises `FileNotFoundError` where there is no such folder. Lesson 5."
-    texts, folder = _not_blank(texts, 'texts'), Path(_where(Path(folder)))
-    new = folder/'.home.json.new'
-    new.write_text(json.dumps(texts, ensure_ascii=False), encoding='utf-8')
-    return new.replace(folder/'home.json')
-
 # %% ../nbs/53_should_you_fine_tune.ipynb #6e5759e4-2
 def _bars(m, key):
     "Two bars for a row of the report, home above yours."
@@ -442,11 +431,11 @@ def compare_starts(
     own = train_tokenizer(train, vocab_size or own_vocab_size(train, most=max(300, len(tokenizer))))
     own.model_max_length = tokenizer.model_max_length
     starts = {'untouched': (model, tokenizer), 'fine-tuned': (copy.deepcopy(model), tokenizer)}
-    if same_tokenizer: starts['from scratch'] = _fresh(model, tokenizer, seed), tokenizer
-    starts['from scratch, own tokenizer'] = _fresh(model, own, seed), own
+    if same_tokenizer: starts['from scratch'] = new_model(model.config, seed, tokenizer), tokenizer
+    starts['from scratch, own tokenizer'] = new_model(model.config, seed, own), own
     for name,(m,t) in starts.items():
         if name == 'untouched': continue
-        with _quiet_map(): chunks = [chunk_dataset(tokenize_dataset(part, t), chunk_size) for part in ([x for i,x in enumerate(train) if i%10], _stop_texts(train))]
+        with quiet(): chunks = [chunk_dataset(tokenize_dataset(part, t), chunk_size) for part in ([x for i,x in enumerate(train) if i%10], _stop_texts(train))]
         train_loop(m, *lm_loaders(chunks, t, batch_size=batch_size, seed=seed), n_steps=n_steps, eval_every=max(1, n_steps//3), lr=lr if name == 'fine-tuned' else lr_scratch, keep_best=True, progress=False)
     scores = {name: score_texts(m, t, valid, max_length=None if name == 'untouched' else chunk_size) for name,(m,t) in starts.items()}
     rows = {name: dict(zip(('bits_per_byte', 'low', 'high', 'bytes_per_token'), (sum(s).bits_per_byte, *bootstrap_interval(s, 'bits_per_byte', seed=seed), sum(s).bytes/sum(s).tokens))) for name,s in scores.items()}
@@ -462,11 +451,3 @@ def _as_good(scores, valid, tie):
     best = min(scores, key=lambda k: sum(scores[k]).bits_per_byte)
     least = sum(scores[best]).bits_per_byte
     return tuple(k for k,s in scores.items() if k == best or sum(s).bits_per_byte <= (1+tie)*least or compare_lms(scores[best], s, valid).low <= 0)
-def _fresh(model, tokenizer, seed):
-    "The model's shape with random weights, for a tokenizer."
-    config = copy.deepcopy(model.config)
-    config.vocab_size = len(tokenizer)
-    for k in ('bos', 'eos', 'pad'): setattr(config, f'{k}_token_id', getattr(tokenizer, f'{k}_token_id'))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _named(type(model)(config))

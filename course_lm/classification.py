@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'ENGINES', 'encode_reviews', 'LengthBucketedSampler', 'predict_proba', 'train_classifier', 'LSTMClassifier',
-           'lstm_baseline', 'most_confident_mistakes', 'classify', 'ReviewCollator', 'load_classifier',
-           'make_optimizer', 'TrainingJob', 'plain_loop', 'adamw_engine', 'unfreezing', 'unfreeze_engine',
-           'trainer_engine', 'fastai_engine']
+           'lstm_baseline', 'most_confident_mistakes', 'classify', 'ReviewCollator', 'make_optimizer', 'TrainingJob',
+           'plain_loop', 'adamw_engine', 'unfreezing', 'unfreeze_engine', 'trainer_engine', 'fastai_engine']
 
 # %% ../nbs/61_imdb_classification.ipynb #imports
 import random, tempfile
@@ -23,9 +22,9 @@ from .baselines import LABELS, RunResult, check_reviews
 from .data import train_tokenizer
 from .engines import TakesDict
 from .finetuning import _check_gradients
-from .learner import transformer_splitter
-from .models import _from_body, _quiet, _shipped, fix_pad, layer_groups
+from .models import layer_groups
 from .support.inputs import max_length_of
+from .support.machine import quiet
 
 # %% ../nbs/61_imdb_classification.ipynb #f70eb99d
 def encode_reviews(
@@ -124,7 +123,7 @@ def predict_proba(
 
 # %% ../nbs/61_imdb_classification.ipynb #7d5b478a-1
 def _check_head(model):
-    frozen = [n for n,p in model.named_parameters() if not p.requires_grad and n in getattr(model, 'new_weights', [])]
+    frozen = [n for n,p in model.named_parameters() if not p.requires_grad and n in getattr(getattr(model, 'load_report', None), 'new', ())]
     if frozen: raise ValueError(f'{frozen[0]} is new and frozen: it would stay the noise that it is')
 
 # %% ../nbs/61_imdb_classification.ipynb #7b85ce7e-1
@@ -288,7 +287,7 @@ class ReviewCollator:
         tokenizer, # its pad id and its padding side are used
         pad_to:int|None=None, # every batch at least this long; None: as long as its longest review
     ):
-        if tokenizer.pad_token_id is None: raise ValueError('tokenizer has no pad token: load_classifier gives it one')
+        if tokenizer.pad_token_id is None: raise ValueError('tokenizer has no pad token: load_lm gives it one')
         self.pad_id, self.left, self.pad_to = tokenizer.pad_token_id, tokenizer.padding_side=='left', pad_to
 
     def __call__(self,
@@ -302,45 +301,6 @@ class ReviewCollator:
             ids[i,at], mask[i,at] = torch.as_tensor(e['input_ids'], dtype=torch.long), 1
         labels = {'labels':torch.tensor([int(e['label']) for e in examples])} if 'label' in examples[0] else {}
         return {'input_ids':ids, 'attention_mask':mask, **labels}
-
-# %% ../nbs/61_imdb_classification.ipynb #ea6b173e-2
-def _from_name(name, Auto, kw, tokenizer):
-    from transformers import AutoTokenizer
-    try:
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(name)
-        model, info = Auto.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **kw)
-    except (OSError, ValueError) as e:
-        raise OSError(f'{str(name)!r} is neither a folder that holds a model and its tokenizer nor a model that the hub gave just now: is the path right, is there a network?') from e
-    other = {k if isinstance(k, str) else k[0] for k in info['mismatched_keys']}
-    if bad := sorted(k for k in other if k.startswith(model.base_model_prefix + '.')): raise ValueError(f'{bad[0]} in {str(name)!r} has another shape than the config there says')
-    return tokenizer, model, set(info['missing_keys']) | other, info['unexpected_keys']
-
-# %% ../nbs/61_imdb_classification.ipynb #7f2a2b0f
-def _load_report(model, new, unused):
-    import pandas as pd
-    state = model.state_dict()
-    kept = [k for k in state if k not in new]
-    if not any(k.startswith(model.base_model_prefix + '.') for k in kept): raise ValueError(f'no weight of the body of {type(model).__name__} was found: does the folder hold such a model?')
-    rows = [{'weights':what, 'tensors':len(names), 'numbers':sum(state[k].numel() for k in names if k in state) or '-', 'such as':names[0] if names else '-'}
-            for what,names in (('kept', kept), ('new', sorted(new)), ('left behind', sorted(unused)))]
-    return pd.DataFrame(rows).set_index('weights')
-def load_classifier(
-    name_or_backbone, # 'tiny': on the course's own tiny-bert; a folder, a name on the hub, or (language model, tokenizer)
-    tokenizer=None, # in place of the one that comes with it
-    seed:int=42, # of the new weights
-): # (model, tokenizer); model.load_report and model.new_weights say which weights are new
-    "A classifier of two classes on any encoder or language model. Raises `OSError` where there is none, `ValueError` where nothing of it fits. Lesson 6."
-    from transformers import AutoModelForSequenceClassification as Auto
-    kw = dict(num_labels=2, id2label=dict(enumerate(LABELS)), label2id={l:i for i,l in enumerate(LABELS)})
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if isinstance(name_or_backbone, tuple):
-            tokenizer = tokenizer or name_or_backbone[1]
-            model, new, unused = _from_body(name_or_backbone[0], Auto, kw)
-        else: tokenizer, model, new, unused = _from_name(_shipped('masked') if name_or_backbone == 'tiny' else name_or_backbone, Auto, kw, tokenizer)
-        fix_pad(model, tokenizer)
-    model.new_weights, model.load_report = sorted(new), _load_report(model, new, unused)
-    return model.eval(), tokenizer
 
 # %% ../nbs/61_imdb_classification.ipynb #038fdb42
 RECIPES = ('adam', 'adamw-linear')
@@ -484,7 +444,7 @@ def trainer_engine(
     warm = int(job.warmup_steps if job.warmup_steps >= 1 else job.warmup_steps*job.steps)
     ours = make_optimizer(job.model, 'adamw-linear', job.lr, job.steps, warm, job.weight_decay) # refuses what could not end well
     FedTrainer, Epochs = _trainer_parts(job)
-    with _quiet(), _other_streams(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), _other_streams(), tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(**dict(output_dir=folder, learning_rate=job.lr, weight_decay=job.weight_decay, warmup_steps=warm, lr_scheduler_type='linear', num_train_epochs=job.epochs, seed=job.seed,
             max_grad_norm=0. if same else 1., use_cpu=job.device.type=='cpu', dataloader_pin_memory=False, remove_unused_columns=False, save_strategy='no', logging_strategy='no', report_to='none', disable_tqdm=True) | arguments)
         args._n_gpu = min(1, args.n_gpu) # the batch is what was asked for, whatever the machine has
@@ -536,10 +496,10 @@ def fastai_engine(
     if same:
         factor = make_optimizer(job.model, 'adamw-linear', job.lr, job.steps, job.warmup_steps, job.weight_decay)[1].lr_lambdas[0]
         learn = _fastai_learner(job, factor, partial(OptimWrapper, opt=torch.optim.AdamW), lambda m: [p for p in m.parameters() if p.requires_grad])
-    else: learn = _fastai_learner(job, None, Adam, transformer_splitter)
-    with _quiet(), learn.no_bar(), learn.no_logging():
+    else: learn = _fastai_learner(job, None, Adam, lambda m: list(layer_groups(m).values()))
+    with quiet(), learn.no_bar(), learn.no_logging():
         if same: return learn.fit(job.epochs, lr=job.lr)
-        n = len(transformer_splitter(job.model))
+        n = len(layer_groups(job.model))
         trained = unfreezing(n, job.epochs) if gradual else [n]*job.epochs
         for k in dict.fromkeys(trained):
             learn.freeze_to(n-k)

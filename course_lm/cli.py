@@ -21,7 +21,7 @@ def cache_dir()->Path: # existing folder
 _runtime = 'torch transformers datasets accelerate fastai plum-dispatch ipywidgets numpy pandas pyarrow scikit-learn matplotlib tqdm'.split()
 _optional = [('dataset', 'stanfordnlp/imdb', 'lesson 6', 'load_imdb()'), ('dataset', 'Salesforce/wikitext', 'lessons 2 to 5', 'load_wikitext()'),
              ('model', 'distilbert/distilgpt2', 'lesson 5', "load_lm('distilbert/distilgpt2')"),
-             ('model', 'distilbert/distilbert-base-uncased', 'lesson 6', "load_classifier('distilbert-base-uncased')")]
+             ('model', 'distilbert/distilbert-base-uncased', 'lesson 6', "load_lm('distilbert-base-uncased', 'sequence-classification')")]
 def _packages(): # (package, version, as required?, hint), the bounds from what was installed
     from importlib import metadata
     from packaging.requirements import Requirement

@@ -11,8 +11,8 @@ import bisect, math
 import numpy as np
 from fastcore.basics import patch
 
-from .ngram import _rng
-from .support.inputs import _documents
+from .support.inputs import flat_ids
+from .support.randomness import numpy_generator
 
 # %% ../nbs/11_entropy.ipynb #bcc5f99d
 def _stationary(
@@ -42,7 +42,7 @@ class MarkovSource:
         if transition is None:
             S, order = 20 if n_states is None else n_states, 1 if order is None else order
             if S < 1 or order < 1 or S**order > 4096: raise ValueError(f'n_states={S} and order={order} must be 1 or more, and n_states**order at most 4096')
-            transition = _rng(seed).dirichlet(np.full(S, float(concentration)), (S,)*order)
+            transition = numpy_generator(seed).dirichlet(np.full(S, float(concentration)), (S,)*order)
         T = np.asarray(transition, float)
         if T.ndim < 2 or len(set(T.shape)) != 1: raise ValueError(f'transition must have the shape (S, S), for order 2 (S, S, S), not {T.shape}')
         S = len(T)
@@ -72,7 +72,8 @@ def sample(self:MarkovSource,
 )->np.ndarray: # (n,) token ids
     "Draw a text that begins in the middle of things: its first tokens come from the long-run frequencies. Lesson 1."
     if n < 0: raise ValueError(f'n must not be negative, but is {n}')
-    rng, S = _rng(generator), self.n_states
+    rng = numpy_generator(generator)
+    S = self.n_states
     rows = np.cumsum(self.transition.reshape(-1, S), axis=1)
     rows, keep = (rows / rows[:, -1:]).tolist(), S**(self.order-1)
     here = int(rng.choice(S**self.order, p=self.stationary.ravel()))
@@ -88,7 +89,7 @@ def logprobs(self:MarkovSource,
     ids, # (tokens,) token ids of one document, or a list of documents
 )->np.ndarray: # (tokens,) nats, at most 0
     "True log-probability of each token; a document's first `order` tokens are scored by the long-run frequencies. Raises `ValueError` for ids that are no states. Lesson 1."
-    flat, place = _documents(ids)
+    flat, place = flat_ids(ids)
     if flat.size and not 0 <= flat.min() <= flat.max() < self.n_states: raise ValueError(f'ids must be states of this source, 0..{self.n_states-1}')
     p, joint = np.zeros(flat.size), self.stationary[..., None] * self.transition
     for m in range(self.order):

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LabelStrategy', 'CausalLabels', 'sample_positions', 'ordinary_ids', 'BertMasking', 'pad_examples', 'row_generator',
-           'LMCollator', 'show_batch_labels', 'masking_html', 'masking_explorer', 'label_report', 'word_table',
-           'word_starts', 'WholeWordMasking', 'Denoising']
+           'LMCollator', 'show_batch_labels', 'masking_explorer', 'label_report']
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #imports
-import hashlib, html
+import hashlib
+import html
 from collections import Counter
 from collections.abc import Mapping
 from itertools import repeat
@@ -17,6 +17,7 @@ import torch
 import numpy as np
 from torch import Tensor
 
+from .packing import segment_mask
 from .support.arrow import pad_rows
 from .support.inputs import IGNORE_INDEX, cached_per_tokenizer, special_table
 from .support.randomness import numpy_generator
@@ -25,24 +26,30 @@ from .support.randomness import numpy_generator
 class LabelStrategy:
     "What a model is asked about a batch. Subclass it and write `__call__`. Lesson 3."
     spares_specials = True # special tokens may be neither chosen nor scored; padding never may
+    causal = False # is a label asked for one position earlier, by the model's own shift?
+    own_lengths = False # are the rows it makes of other lengths? Then it has a `batch`, as Denoising has
 
     def check(self, tokenizer):
         "Raise `ValueError` where `tokenizer` lacks what the strategy needs."
 
     def __call__(self,
         input_ids:Tensor, # (batch, length) int64 token ids; never changed
-        special_tokens_mask:Tensor, # (batch, length) bool, True where a token may be neither chosen nor scored
+        special_tokens_mask:Tensor, # (batch, length) bool, True: may be neither chosen nor scored
         tokenizer, # its vocabulary and special tokens
         generator=None, # source of chance: whatever `numpy_generator` takes
     )->tuple: # (input_ids, labels), both (batch, length) int64; a label of -100 asks nothing
-        raise NotImplementedError(f'{type(self).__name__} needs a __call__(input_ids, special_tokens_mask, tokenizer, generator)')
+        raise NotImplementedError(f'{type(self).__name__} needs a '
+                                  '__call__(input_ids, special_tokens_mask, tokenizer, generator)')
 
-    def __repr__(self): return f'{type(self).__name__}({", ".join(f"{k}={v!r}" for k,v in vars(self).items())})'
+    def __repr__(self):
+        arguments = ', '.join(f'{k}={v!r}' for k,v in vars(self).items())
+        return f'{type(self).__name__}({arguments})'
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #9e8c5a50
 class CausalLabels(LabelStrategy):
     "Labels equal inputs: a causal model itself pairs position t with token t+1. Lesson 3."
     spares_specials = False # the end of a text is a target like any other
+    causal = True
 
     def __call__(self, input_ids, special_tokens_mask, tokenizer=None, generator=None):
         return input_ids, input_ids.masked_fill(special_tokens_mask, IGNORE_INDEX)
@@ -76,20 +83,21 @@ def ordinary_ids(
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #01cce0f2
 class BertMasking(LabelStrategy):
-    "Masked language modelling: choose tokens, hide most of them, ask for all of them. Raises `ValueError` for impossible rates, or without a mask token. Lesson 3."
+    "Choose tokens, hide most, ask for all of them. Raises `ValueError` without a mask token. Lesson 3."
     def __init__(self,
         prob:float=.15, # chance that a token is chosen, and so scored
         mask:float=.8, # share of the chosen that the mask token hides
-        random:float=.1, # share of the chosen that a random ordinary token replaces; the others stay as they are
+        random:float=.1, # share of the chosen that becomes a random ordinary token; the others stay
     ):
         for name,rate in {'prob': prob, 'mask': mask, 'random': random, 'mask + random': mask+random}.items():
             if not 0 <= rate <= 1+1e-9: raise ValueError(f'{name} = {rate} must lie between 0 and 1')
         self.prob,self.mask,self.random = prob,mask,random
 
     def check(self, tokenizer):
-        if tokenizer.mask_token_id is None:
-            raise ValueError(f'{type(self).__name__} needs a mask token, and this {type(tokenizer).__name__} of {len(tokenizer)} tokens has none: '
-                             'take the tokenizer of a masked model, or label with CausalLabels()')
+        if tokenizer.mask_token_id is not None: return
+        raise ValueError(f'{type(self).__name__} needs a mask token, and this {type(tokenizer).__name__} of '
+                         f'{len(tokenizer)} tokens has none: take the tokenizer of a masked model, or label '
+                         'with CausalLabels()')
 
     def choose(self, ids, spared, tokenizer, rng):
         "Flat positions of the chosen tokens, a (chosen,) array."
@@ -98,44 +106,64 @@ class BertMasking(LabelStrategy):
 
     def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None):
         self.check(tokenizer)
-        ids, spared, rng = input_ids.cpu().numpy(), special_tokens_mask.cpu().numpy(), numpy_generator(generator)
+        ids, spared = input_ids.cpu().numpy(), special_tokens_mask.cpu().numpy()
+        rng = numpy_generator(generator)
         chosen = self.choose(ids, spared, tokenizer, rng)
-        labels, masked, fate = np.full(ids.size, IGNORE_INDEX), ids.flatten(), rng.random(len(chosen))
+        labels, masked = np.full(ids.size, IGNORE_INDEX), ids.flatten()
         labels[chosen] = masked[chosen]
+        fate = rng.random(len(chosen))
         masked[chosen[fate < self.mask]] = tokenizer.mask_token_id
-        swapped, ordinary = chosen[(fate >= self.mask) & (fate < self.mask+self.random)], ordinary_ids(tokenizer)
+        swapped = chosen[(fate >= self.mask) & (fate < self.mask+self.random)]
+        ordinary = ordinary_ids(tokenizer)
         masked[swapped] = ordinary[rng.integers(len(ordinary), size=len(swapped))]
         return tuple(torch.from_numpy(a.reshape(ids.shape)).to(input_ids.device) for a in (masked, labels))
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #ee651063
-_columns = 'input_ids', 'attention_mask', 'special_tokens_mask', 'token_type_ids', 'position_ids'
-def _rows(examples, name):
+_COLUMNS = 'input_ids', 'attention_mask', 'special_tokens_mask', 'token_type_ids', 'position_ids'
+
+def _column(examples, name):
     "One column of the examples as a list of 1-D integer arrays."
     try: rows = [np.asarray(example[name]) for example in examples]
-    except KeyError: raise ValueError(f'the first example has a column {name}, so every example needs one') from None
+    except KeyError:
+        raise ValueError(f'the first example has a column {name}, so every example needs one') from None
     for row in rows:
-        if row.ndim != 1: raise ValueError(f'{name} of an example must be one row of token ids, and one has shape {row.shape}')
-        if row.dtype.kind not in 'iub' and len(row): raise ValueError(f'{name} of an example must hold whole numbers, not {row.dtype}')
+        if row.ndim != 1:
+            raise ValueError(f'{name} of an example must be one row of token ids, not of shape {row.shape}')
+        if row.dtype.kind not in 'iub' and len(row):
+            raise ValueError(f'{name} of an example must hold whole numbers, not {row.dtype}')
     return rows
-def pad_examples(
-    examples, # list of dicts with input_ids and perhaps more columns, or of plain rows of ids
-    tokenizer, # its pad token and padding_side
-    multiple:int=1, # round the length up to a multiple of this
-)->dict: # input_ids, attention_mask and what else there was, (batch, length) int64 arrays
-    "Examples as padded columns. Raises `ValueError` for examples that make no batch. Lesson 3."
+
+def _padded(examples, tokenizer, multiple=1, pad_to=0):
+    "Columns of ids as (batch, length) arrays, and the attention_mask."
     if not len(examples): raise ValueError('examples is empty: a batch needs one at least')
     if not isinstance(examples[0], Mapping): examples = [{'input_ids': row} for row in examples]
-    if 'input_ids' not in examples[0]: raise ValueError(f'examples need input_ids, and these have {", ".join(examples[0]) or "nothing"}')
-    columns = {name: _rows(examples, name) for name in _columns if name in examples[0]}
+    if 'input_ids' not in examples[0]:
+        raise ValueError(f'examples need input_ids, and these have {", ".join(examples[0]) or "nothing"}')
+    columns = {name: _column(examples, name) for name in _COLUMNS if name in examples[0]}
     lengths = [*map(len, columns['input_ids'])]
     for name,rows in columns.items():
-        if [*map(len, rows)] != lengths: raise ValueError(f'{name} and input_ids of an example must be equally long')
-    pad, side = tokenizer.pad_token_id, tokenizer.padding_side
-    batch = {name: pad_rows(rows, pad if name == 'input_ids' else 0, multiple, side) for name,rows in columns.items()}
+        if [*map(len, rows)] != lengths:
+            raise ValueError(f'{name} and input_ids of an example must be equally long')
+    fill, side = dict(input_ids=tokenizer.pad_token_id), tokenizer.padding_side
+    batch = {name: pad_rows(rows, fill.get(name, 0), multiple, side, pad_to) for name,rows in columns.items()}
     if 'attention_mask' in batch: return batch
     length, n = batch['input_ids'].shape[1], np.array(lengths)[:, None]
     real = np.arange(length) < n if side == 'right' else np.arange(length) >= length-n
     return {'input_ids': batch.pop('input_ids'), 'attention_mask': real.astype(np.int64), **batch}
+
+# %% ../nbs/30_causal_vs_masked_labels.ipynb #pad-examples-def
+def pad_examples(
+    examples, # list of dicts with input_ids and perhaps more columns, or of plain rows of ids
+    tokenizer, # its pad token and padding_side
+    multiple:int=1, # round the length up to a multiple of this
+    pad_to:int=0, # at least this long
+)->dict: # int64 arrays (batch, length): input_ids, attention_mask, ...; labels (batch,) if there is a label
+    "Examples as padded columns. Raises `ValueError` for examples that make no batch. Lesson 3."
+    batch = _padded(examples, tokenizer, multiple, pad_to)
+    if not isinstance(examples[0], Mapping) or 'label' not in examples[0]: return batch
+    labels = [example.get('label') for example in examples]
+    if None in labels: raise ValueError(f'example {labels.index(None)} has no label, and the first one has')
+    return {**batch, 'labels': np.array([int(label) for label in labels])}
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #6d2be814
 def row_generator(
@@ -153,64 +181,98 @@ def _next_generator(generator):
     if worker is None or generator is None: return generator
     return numpy_generator(int(numpy_generator(generator).integers(2**63)) ^ worker.seed)
 
+# %% ../nbs/30_causal_vs_masked_labels.ipynb #segments-def
+def _segments(real, position_ids=None): # (batch, length): 0 at padding, else a number for each text
+    "Which text of its row a token belongs to."
+    if position_ids is None: return real.astype(int)
+    return (np.cumsum((position_ids == 0) & real, axis=1) + 1)*real
+
+def _frozen(strategy, tokenizer, seed, ids, real, spared):
+    "Labels row by row without padding, so that a row's mask depends on the row alone."
+    out, labels = ids.copy(), np.full(ids.shape, IGNORE_INDEX)
+    for i,keep in enumerate(real):
+        row, spare = torch.from_numpy(ids[i, keep])[None], torch.from_numpy(spared[i, keep])[None]
+        read, asked = strategy(row, spare, tokenizer, row_generator(ids[i, keep], seed))
+        out[i, keep], labels[i, keep] = read[0], asked[0]
+    return out, labels
+
+def _spared(strategy, tokenizer, ids, real, special):
+    "True where a token may be neither chosen nor scored."
+    if not strategy.spares_specials: return ~real
+    if special is not None: return ~real | (special != 0)
+    table = special_table(tokenizer)
+    if ids.size and not (0 <= ids.min() and ids.max() < len(table)):
+        raise ValueError(f'input_ids hold {ids.min()} to {ids.max()}, and the tokenizer knows 0 to '
+                         f'{len(table)-1}: they were made with another one')
+    return ~real | table[ids]
+
+# %% ../nbs/30_causal_vs_masked_labels.ipynb #collator-parts
+def _same(make, ids, real, spared):
+    "(input_ids, labels) of a strategy that keeps the lengths."
+    if make.seed is not None: return _frozen(make.strategy, make.tokenizer, make.seed, ids, real, spared)
+    generator = _next_generator(make.generator)
+    read, labels = make.strategy(torch.from_numpy(ids), torch.from_numpy(spared), make.tokenizer, generator)
+    if read.shape == labels.shape: return read, labels
+    raise ValueError(f'{make.strategy!r} returned input_ids {tuple(read.shape)} and labels '
+                     f'{tuple(labels.shape)}')
+
+def _own(make, ids, real, spared, packed):
+    "The batch of a strategy whose rows have lengths of their own."
+    if packed:
+        raise ValueError(f'{make.strategy!r} makes rows of other lengths, so it cannot keep packed texts '
+                         'apart: cut them with chunk_dataset')
+    rows = [(row[keep], spare[keep]) for row,keep,spare in zip(ids, real, spared)]
+    if make.seed is None: rngs = repeat(numpy_generator(_next_generator(make.generator)))
+    else: rngs = [row_generator(row, make.seed) for row,_ in rows]
+    batch = make.strategy.batch(rows, make.tokenizer, rngs, make.pad_to_multiple_of)
+    return {name: torch.as_tensor(column) for name,column in batch.items()}
+
+def _check_chance(seed, generator):
+    "Masks are frozen, or drawn from a generator."
+    if seed is not None and generator is not None:
+        raise ValueError('seed freezes the masks, generator draws fresh ones: give one of the two')
+    if isinstance(generator, int):
+        raise TypeError(f'generator={generator} would repeat one mask for ever: '
+                        f'to freeze masks use seed={generator}')
+
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #f8538609
 class LMCollator:
-    "Examples in, `{input_ids, attention_mask, labels}` out, for PyTorch, Trainer, Accelerate and fastai. Raises `ValueError` for examples that make no batch. Lesson 3."
+    "Examples in, `{input_ids, attention_mask, labels}` out, for every training loop. Lesson 3."
     def __init__(self,
         tokenizer, # its pad token, padding_side, special tokens and vocabulary
-        strategy:LabelStrategy=None, # what is asked; None: CausalLabels()
-        seed:int=None, # an int freezes the masks: an example has the same one every time (evaluation); None: fresh masks (training)
+        strategy:LabelStrategy=None, # None: BertMasking() where there is a mask token, else CausalLabels()
+        seed:int=None, # freezes the masks: an example always has the same (evaluation); None: fresh (training)
         generator=None, # torch.Generator or NumPy Generator for fresh masks; None: PyTorch's global stream
         pad_to_multiple_of:int=None, # the length of a batch is rounded up to a multiple of this
     ):
-        if isinstance(strategy, type): raise TypeError(f'strategy must be an object, {strategy.__name__}(), not the class itself')
-        if seed is not None and generator is not None: raise ValueError('seed freezes the masks, generator draws fresh ones: give one of the two')
-        if isinstance(generator, int): raise TypeError(f'generator={generator} would repeat one mask for ever: to freeze masks use seed={generator}')
-        self.tokenizer,self.strategy,self.seed,self.generator = tokenizer,strategy or CausalLabels(),seed,generator
+        if isinstance(strategy, type):
+            raise TypeError(f'strategy must be an object, {strategy.__name__}(), not the class itself')
+        _check_chance(seed, generator)
+        if strategy is None: strategy = CausalLabels() if tokenizer.mask_token_id is None else BertMasking()
+        strategy.check(tokenizer)
+        self.tokenizer,self.strategy,self.seed,self.generator = tokenizer,strategy,seed,generator
         self.pad_to_multiple_of = pad_to_multiple_of or 1
-        self.strategy.check(tokenizer)
 
     def __call__(self,
-        examples, # list of dicts with input_ids, of any lengths; lists, arrays or tensors; or of plain rows of ids
-    )->dict: # int64 tensors (batch, length); for encoder-decoders labels have a length of their own
-        batch = pad_examples(examples, self.tokenizer, self.pad_to_multiple_of)
-        ids, real, special = batch['input_ids'], batch['attention_mask'] != 0, batch.pop('special_tokens_mask', None)
-        spared = ~real
-        if self.strategy.spares_specials: spared |= self._specials(ids) if special is None else special != 0
-        if isinstance(self.strategy, Denoising): batch = self._repair(ids, real, spared)
-        else: batch['input_ids'],batch['labels'] = (self._fresh if self.seed is None else self._frozen)(ids, real, spared)
+        examples, # list of dicts with input_ids, of any lengths; lists, arrays or tensors; or rows of ids
+    )->dict: # int64 tensors (batch, length); attention_mask (batch, 1, length, length) for packed rows
+        "A batch. Raises `ValueError` for examples that make none."
+        batch = _padded(examples, self.tokenizer, self.pad_to_multiple_of)
+        ids, real = batch['input_ids'], batch['attention_mask'] != 0
+        spared = _spared(self.strategy, self.tokenizer, ids, real, batch.pop('special_tokens_mask', None))
+        segments = _segments(real, batch.get('position_ids'))
+        begins = np.diff(segments, axis=1, prepend=segments[:, :1]) != 0
+        packed = (begins[:, 1:] & real[:, 1:] & real[:, :-1]).any()
+        if self.strategy.own_lengths: return _own(self, ids, real, spared, packed)
+        batch['input_ids'], batch['labels'] = _same(self, ids, real, spared)
         batch = {name: torch.as_tensor(column) for name,column in batch.items()}
-        if isinstance(self.strategy, CausalLabels): batch['labels'][:, 1:].masked_fill_(torch.from_numpy(~real[:, :-1]), IGNORE_INDEX) # nothing is asked of a pad
+        if self.strategy.causal: # nobody knows what comes after a pad, or after another text
+            batch['labels'] = batch['labels'].masked_fill(torch.from_numpy(begins), IGNORE_INDEX)
+        if packed: batch['attention_mask'] = segment_mask(segments, self.strategy.causal)
         return batch
 
-    def _specials(self, ids):
-        table = special_table(self.tokenizer)
-        if ids.size and not (0 <= ids.min() and ids.max() < len(table)):
-            raise ValueError(f'input_ids hold {ids.min()} to {ids.max()}, and the tokenizer knows 0 to {len(table)-1}: they were made with another one')
-        return table[ids]
-
-    def _fresh(self, ids, real, spared):
-        "The whole batch at once."
-        out = self.strategy(torch.from_numpy(ids), torch.from_numpy(spared), self.tokenizer, _next_generator(self.generator))
-        if out[0].shape != out[1].shape: raise ValueError(f'{self.strategy!r} returned input_ids {tuple(out[0].shape)} and labels {tuple(out[1].shape)}')
-        return out
-
-    def _frozen(self, ids, real, spared):
-        "Row by row without padding, so that a row's mask depends on the row alone."
-        out, labels = ids.copy(), np.full(ids.shape, IGNORE_INDEX)
-        for i,keep in enumerate(real):
-            row, spare = torch.from_numpy(ids[i, keep])[None], torch.from_numpy(spared[i, keep])[None]
-            read, asked = self.strategy(row, spare, self.tokenizer, row_generator(ids[i, keep], self.seed))
-            out[i, keep], labels[i, keep] = read[0], asked[0]
-        return out, labels
-
-    def _repair(self, ids, real, spared):
-        rows = [(row[keep], spare[keep]) for row,keep,spare in zip(ids, real, spared)]
-        rngs = repeat(numpy_generator(_next_generator(self.generator))) if self.seed is None else [row_generator(row, self.seed) for row,_ in rows]
-        return self.strategy.batch(rows, self.tokenizer, rngs, self.pad_to_multiple_of)
-
     def as_fastai(self):
-        "What fastai calls `create_batch`, or a batch transform for `after_batch`: makes `(batch, labels)`."
+        "What fastai calls `create_batch`, or a transform for `after_batch`: makes `(batch, labels)`."
         return _FastaiBatch(self)
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #42d052cf
@@ -224,6 +286,8 @@ class _FastaiBatch:
         return batch, batch['labels']
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #6832f1a0-2
+_colours = {'next': '#cfe2ff', 'written': '#cfe2ff', 'hidden': '#fdd49e', 'swapped': '#f7b5b5',
+            'kept': '#c7e9c0', '': '#f2f2f2'}
 def _text(tokenizer, i):
     if i == IGNORE_INDEX: return '-100'
     return html.escape(tokenizer.decode([i]).replace(' ', '·').replace('\n', '⏎')) or '∅'
@@ -275,29 +339,32 @@ def show_batch_labels(
     return HTML(f'<div style="overflow-x:auto">{"".join(out)}</div>')
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #804ab7d8
-def masking_html(
+def show_masking(
     text:str, # what to mask
     tokenizer, # with a mask token
+    strategy=BertMasking, # class of a strategy with these three rates
     prob:float=.15, # chance that a token is chosen
     mask:float=.8, # share of the chosen that is hidden
     random:float=.1, # share of the chosen that is swapped, at most 1 - mask
-    whole_words:bool=False, # choose words, not tokens
     seed:int=0, # another seed, another mask
 ): # IPython HTML
     "One text, masked and drawn: the picture in `masking_explorer`. Lesson 3."
-    strategy = (WholeWordMasking if whole_words else BertMasking)(prob, mask, min(random, 1-mask))
-    batch = LMCollator(tokenizer, strategy, seed=seed)([tokenizer(text)['input_ids']])
-    return show_batch_labels(batch, tokenizer, length=96, task='masked')
+    collate = LMCollator(tokenizer, strategy(prob, mask, min(random, 1-mask)), seed=seed)
+    return show_batch_labels(collate([tokenizer(text)['input_ids']]), tokenizer, length=96, task='masked')
+
+# %% ../nbs/30_causal_vs_masked_labels.ipynb #explorer-def
 def masking_explorer(
     text:str, # what to mask
     tokenizer, # with a mask token
-): # ipywidgets interactive: sliders for the rates and the seed, a box for whole words, the table below
+    strategy=BertMasking, # class of a strategy with rates prob, mask and random
+): # ipywidgets interactive: sliders for the rates and the seed, the table below
     "Move the rates of BERT's masking and see what is asked. Lesson 3."
     from IPython.display import display
-    from ipywidgets import Checkbox, FloatSlider, IntSlider, interactive
+    from ipywidgets import FloatSlider, IntSlider, interactive
     def rate(value): return FloatSlider(value, min=0, max=1, step=.05, continuous_update=False)
-    def draw(**rates): display(masking_html(text, tokenizer, **rates))
-    return interactive(draw, prob=rate(.15), mask=rate(.8), random=rate(.1), whole_words=Checkbox(False), seed=IntSlider(0, 0, 50, continuous_update=False))
+    def draw(**rates): display(show_masking(text, tokenizer, strategy, **rates))
+    seed = IntSlider(0, 0, 50, continuous_update=False)
+    return interactive(draw, prob=rate(.15), mask=rate(.8), random=rate(.1), seed=seed)
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #ab3f33a4
 def label_report(
@@ -313,98 +380,3 @@ def label_report(
     return {'asked': share(asked & real & ~special, maskable), 'hidden': share(asked & is_mask), 'swapped': share(asked & ~is_mask & ~kept), 'kept': share(kept),
             'hidden, not asked': share(is_mask & ~asked, maskable), 'asked for [MASK]': share(labels == tokenizer.mask_token_id),
             'asked for specials': share(asked & special & real), 'asked for padding': share(asked & ~real)}
-
-# %% ../nbs/30_causal_vs_masked_labels.ipynb #ac925ebc
-_printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-_byte_of = {chr(b): b for b in _printable} | {chr(256+i): b for i,b in enumerate(b for b in range(256) if b not in _printable)}
-def _plain(token, style):
-    "The text of a vocabulary entry; undecodable pieces of letters as the replacement character."
-    if style == 'Ġ': return bytes(_byte_of.get(c, 63) for c in token).decode(errors='replace')
-    return token.replace('▁', ' ') if style == '▁' else token
-def _edges(token, style):
-    "How a token begins and how it ends."
-    text, kind = _plain(token, style), lambda c: 1 if c.isalnum() or c == '\ufffd' else 2
-    if style == '##': return int(token.startswith('##')), 1
-    if style == '</w>': return 1, int(not token.endswith('</w>'))
-    if not text.strip(): return 0, 3*(text == ' ')
-    return 0 if text[0].isspace() else kind(text[0]), kind(text[-1])
-
-# %% ../nbs/30_causal_vs_masked_labels.ipynb #318bd90c
-@cached_per_tokenizer
-def word_table(
-    tokenizer, # WordPiece, byte-level BPE, SentencePiece or BPE with </w>
-)->np.ndarray: # (ids,) uint8: how the token begins in bits 0-1, how it ends in bits 2-3
-    "Where words begin and end, for each id. Raises `ValueError` where the vocabulary marks no words. Lesson 3."
-    vocab, has = tokenizer.get_vocab(), {'##': str.startswith, 'Ġ': str.startswith, '▁': str.startswith, '</w>': str.endswith}
-    counts = {mark: sum(at(token, mark) for token in vocab) for mark,at in has.items()}
-    style = max(counts, key=counts.get)
-    if not counts[style]:
-        raise ValueError("WholeWordMasking finds words by '##', 'Ġ', '▁' or '</w>' in the vocabulary, "
-                         f'and none of these {len(vocab)} tokens has one: use BertMasking()')
-    table = np.zeros(len(special_table(tokenizer)), np.uint8)
-    for token,i in vocab.items():
-        begins, ends = _edges(token, style)
-        table[i] = begins | ends << 2
-    table[special_table(tokenizer)] = 0
-    return table
-
-# %% ../nbs/30_causal_vs_masked_labels.ipynb #0013e840
-def word_starts(
-    ids:np.ndarray, # (batch, length) token ids
-    tokenizer, # gives the table
-    spared:np.ndarray=None, # (batch, length) bool; each of these stands alone
-)->np.ndarray: # (batch, length) bool, True where a word begins
-    "Where the words of a batch begin, read from the tokens alone. Lesson 3."
-    code, starts = word_table(tokenizer)[ids], np.ones(ids.shape, bool)
-    begins, ends = code[:, 1:] & 3, code[:, :-1] >> 2
-    starts[:, 1:] = (begins == 0) | (begins != ends) & (ends != 3)
-    if spared is not None:
-        starts |= spared
-        starts[:, 1:] |= spared[:, :-1]
-    return starts
-
-# %% ../nbs/30_causal_vs_masked_labels.ipynb #538b3950
-class WholeWordMasking(BertMasking):
-    "`BertMasking` that chooses words: every token of a chosen word is asked for. Raises `ValueError` where the vocabulary marks no words. Lesson 3."
-    def check(self, tokenizer):
-        super().check(tokenizer)
-        word_table(tokenizer)
-
-    def choose(self, ids, spared, tokenizer, rng):
-        edges = np.append(np.flatnonzero(word_starts(ids, tokenizer, spared)), ids.size)
-        words = sample_positions(len(edges)-1, self.prob, rng)
-        words = words[~spared.take(edges[words])]
-        first, size = edges[words], edges[words+1] - edges[words]
-        return np.repeat(first + size - np.cumsum(size), size) + np.arange(size.sum())
-
-# %% ../nbs/30_causal_vs_masked_labels.ipynb #f96decdb
-class Denoising(LabelStrategy):
-    "Base of the strategies for encoder-decoders: the encoder reads a damaged row, the decoder is asked for the repair. Write `corrupt`. Lesson 3."
-    def check(self, tokenizer):
-        if tokenizer.pad_token_id is None:
-            raise ValueError(f'{type(self).__name__} makes rows of different lengths, and the tokenizer has no pad token: set tokenizer.pad_token')
-
-    def corrupt(self,
-        ids:np.ndarray, # (length,) int64, one row without padding
-        spared:np.ndarray, # (length,) bool, True for special tokens
-        tokenizer, # its vocabulary and special tokens
-        rng:np.random.Generator, # source of chance
-    )->tuple: # (what the encoder reads, what the decoder is asked), two 1-D arrays
-        raise NotImplementedError(f'{type(self).__name__} needs a corrupt(ids, spared, tokenizer, rng)')
-
-    def batch(self, rows, tokenizer, rngs, multiple=1):
-        "Corrupt each (ids, spared) of `rows` and pad: arrays input_ids, attention_mask and labels, the last with a length of its own."
-        source,target = zip(*(self.corrupt(*row, tokenizer, rng) for row,rng in zip(rows, rngs)))
-        pad, side = tokenizer.pad_token_id, tokenizer.padding_side
-        real = [np.ones(len(row), int) for row in source]
-        return {'input_ids': pad_rows(source, pad, multiple, side), 'attention_mask': pad_rows(real, 0, multiple, side),
-                'labels': pad_rows(target, IGNORE_INDEX, multiple)}
-
-    def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None):
-        self.check(tokenizer)
-        rows = zip(input_ids.cpu().numpy(), special_tokens_mask.cpu().numpy())
-        batch = self.batch(rows, tokenizer, repeat(numpy_generator(generator)))
-        return {name: torch.from_numpy(column).to(input_ids.device) for name,column in batch.items()}
-
-# %% ../nbs/30_causal_vs_masked_labels.ipynb #6832f1a0-1
-_colours = {'next': '#cfe2ff', 'written': '#cfe2ff', 'hidden': '#fdd49e', 'swapped': '#f7b5b5', 'kept': '#c7e9c0', '': '#f2f2f2'}

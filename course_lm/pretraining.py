@@ -18,11 +18,11 @@ import numpy as np
 
 from .finetuning import History, decay_groups
 from .labels import BertMasking, CausalLabels, LMCollator
-from .models import _quiet
 from .perplexity import evaluate_lm, token_bytes
 from .predictions import _heal
 from .scratch import training_speed
 from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
+from .support.machine import quiet
 from .support.randomness import epoch_order, seeded
 
 # %% ../nbs/71_pretraining.ipynb #0f62ff2b
@@ -360,7 +360,7 @@ def _save_checkpoint(folder, name, model, opt, history, tokenizer):
     folder.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix='.new-', dir=folder))
     try:
-        with _quiet():
+        with quiet():
             model.save_pretrained(new)
             tokenizer.save_pretrained(new)
         save_file({f'{i}.{k}': v.contiguous() for i,s in opt.state_dict()['state'].items() for k,v in s.items()}, new/'optimizer.safetensors')

@@ -271,13 +271,12 @@ def main(argv=None):
     shared, first = n_processes > 1, os.environ.get('RANK', '0') == '0'
     if shared and a.device == 'cuda': torch.cuda.set_device(int(os.environ['LOCAL_RANK'])) # a GPU for each
     if shared: torch.distributed.init_process_group('nccl' if a.device == 'cuda' else 'gloo')
-    from course_lm.models import load_lm
-    from course_lm.advice import keep_home
     from course_lm.labels import BertMasking
-    from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
+    from course_lm.models import load_lm, new_model, save_lm, tiny_bert_config, tiny_gpt_config
     from course_lm.scratch import plan_run, training_speed
     from course_lm.pretraining import last_checkpoint, pretrain
-    from course_lm.releasing import model_card, save_half
+    from course_lm.releasing import model_card
+    from course_lm.support.files import whole_folder
     start, theirs = load_lm(a.start, a.objective) if a.start else (None, None)
     if start: check_start(a, start.config)
     if first: prepared = prepare(a, theirs)
@@ -308,7 +307,7 @@ def main(argv=None):
     print(history, history.evals[-1], flush=True)
     if not (a.out and history.done): return
     model.to('cpu').eval()
-    save_half(model, tokenizer, a.out)
+    save_lm(model, tokenizer, a.out, dtype=torch.bfloat16)
     model, tokenizer = load_lm(a.out, a.objective) # what is measured is what is shipped: 16 bits
     home, recited = (own_writing(model, tokenizer, tokens['train']) if a.objective == 'causal'
                      else (json.loads((Path(a.home)/'home.json').read_text(encoding='utf-8')) if a.home else (), 0))
@@ -325,10 +324,10 @@ def main(argv=None):
     before = earlier_runs(a.start) if a.start else []
     about = a.about or 'Read: ' + ', '.join(name for name,_ in report['files']) + '.'
     card = model_card(Path(a.out).name, config, history, about, scores, (f'torchrun --nproc-per-node {n_processes}' if shared else 'python') + ' -m runs.train_tiny ' + shlex.join(words), notes, n_processes, before)
-    save_half(model, tokenizer, a.out, card)
-    if home: keep_home(a.out, home)
     run = dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from, evals=history.evals)
-    (Path(a.out)/'training.json').write_text(json.dumps(run | (dict(before=before) if before else {}), indent=1) + '\n')
+    with whole_folder(a.out) as new:
+        save_lm(model, tokenizer, new, dtype=torch.bfloat16, card=card, reference_texts=home or None)
+        (new/'training.json').write_text(json.dumps(run | (dict(before=before) if before else {}), indent=1) + '\n')
 
 
 if __name__ == '__main__': main()

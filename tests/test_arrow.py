@@ -1,4 +1,6 @@
 "Tests of course_lm.support.arrow: token columns as buffers."
+import pickle
+import re
 import subprocess
 import sys
 
@@ -92,3 +94,44 @@ def test_chunk_matrix_keeps_every_column_of_whole_numbers():
 def test_no_torch_is_needed():
     code = "import sys, numpy as np; from course_lm.support.arrow import ChunkMatrix; ChunkMatrix(np.zeros((2, 3), int))[0]; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True)
+
+def chunks(n=10, length=8):
+    from datasets import Dataset
+    return Dataset.from_dict({"input_ids": np.arange(n*length).reshape(n, length).tolist(), "attention_mask": np.ones((n, length), int).tolist()})
+
+
+def test_chunk_matrix_equals_the_dataset_however_it_is_stored():
+    from datasets import concatenate_datasets
+    plain = chunks()
+    for ds in (plain, plain.select(range(3, 9)), plain.select([5, 1, 1]), plain.shuffle(seed=0), concatenate_datasets([plain, plain.select([2])]), plain.with_format("numpy")):
+        rows = ChunkMatrix(ds)
+        expected = ds.with_format(None)
+        assert len(rows) == len(ds)
+        for got, want in zip(rows, expected): assert {name: row.tolist() for name, row in got.items()} == want
+        assert rows[-1]["input_ids"].tolist() == expected[-1]["input_ids"]
+        with pytest.raises(IndexError, match="out of range"): rows[len(rows)]
+
+
+def test_chunk_matrix_over_several_pieces_of_arrow():
+    from datasets import concatenate_datasets
+    ds = concatenate_datasets([chunks(300), chunks(400)])
+    rows = ChunkMatrix(ds)
+    assert [len(part) for part in rows.columns["input_ids"]] == [300, 400] and len(rows) == 700
+    for i in (0, 299, 300, 301, -1): assert rows[i]["input_ids"].tolist() == ds[i]["input_ids"]
+
+
+def test_chunk_matrix_copies_nothing_and_guards_the_file(tmp_path):
+    from datasets import load_from_disk
+    chunks().save_to_disk(tmp_path/"chunks")
+    rows = ChunkMatrix(load_from_disk(tmp_path/"chunks"))
+    with pytest.raises(ValueError, match="read-only"): rows[0]["input_ids"][0] = 1
+    again = pickle.loads(pickle.dumps(rows))
+    assert again[3]["input_ids"].tolist() == rows[3]["input_ids"].tolist()
+    assert np.shares_memory(rows[0]["input_ids"], rows.columns["input_ids"][0])
+
+
+def test_chunk_matrix_refuses():
+    from datasets import Dataset
+    with pytest.raises(ValueError, match="rows of one length, and these have 2"): ChunkMatrix(Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
+    with pytest.raises(ValueError, match="there is only text"): ChunkMatrix(Dataset.from_dict({"text": ["a"]}))
+    with pytest.raises(ValueError, match=re.escape("shape (5,)")): ChunkMatrix(np.arange(5))

@@ -59,7 +59,6 @@ ENDS = [
     (Rate, [1e-5, 1.], [0, -1e-3, 1e30]), (Number, [-1, 0.], []), (Whole(-2, 2), [-2, 2], [-3, 3]),
     (Real(-2, 2, '()'), [-1.9], [-2, 2])]
 NUMBERS = [field for field, _, _ in ENDS]
-WHOLE = [field for field in NUMBERS if 'whole' in field.wanted]
 
 
 @pytest.mark.parametrize('field, good, bad', ENDS, ids=repr)
@@ -75,8 +74,7 @@ def test_ends(field, good, bad):
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf], ids=str)
 def test_nan_and_infinity_are_out_of_range(field, value):
     says = rf'^f: x={value} must be {re.escape(field.wanted)}'
-    with pytest.raises((ValueError, TypeError), match=says) as caught: one(field)(value)
-    assert caught.type is ValueError or field in WHOLE
+    with pytest.raises(ValueError, match=says): one(field)(value)
 
 
 @pytest.mark.parametrize('field', NUMBERS, ids=repr)
@@ -567,16 +565,18 @@ def test_check_splits():
 # Every field type against every odd value
 
 ODD = [
-    None, True, False, 0, 1, -1, 3, 2**63, -2**70, 10**5000, .5, 1., -0., 1e308, math.nan, math.inf, 1j, '', '.',
-    'a', '5', 'é\ud800', 'a\nb', '\0', 'x'*10**5, b'', b'\xff', [], [1], [None], ['a', None], [[[]]], (),
-    (1, 2), (.5, .5), {}, {'a': 1}, {1, 2}, range(3), iter([1]), (i for i in 'ab'), len, int, object(), Weird(),
-    Weird, Loud([1]), np.int64(-1), np.float32('nan'), np.bool_(True), np.array(2), np.array([]), np.array([1, 2]),
-    np.array('a'), np.array([object()]), np.datetime64('2026-01-01'), torch.tensor(2), torch.tensor(math.nan),
-    torch.ones(2), torch.ones(2, 2, dtype=torch.long), torch.empty(2, device='meta'), torch.device('cpu'),
-    torch.nn.Linear(1, 1), Path('a'), Path('a\nb'), Fraction(1, 3), NotImplemented, ..., sys, ValueError('x')]
+    None, True, False, 0, 1, -1, 3, 2**63, -2**70, 10**5000, .5, 1., -0., 1e308, math.nan, math.inf, 1j,
+    '', '.', 'a', '5', 'é\ud800', 'a\nb', '\0', 'x'*10**5, b'', b'\xff', Path('a'), Path('a\nb'),
+    [], [1], [None], ['a', None], [[[]]], (), (1, 2), (.5, .5), {}, {'a': 1}, {1, 2}, range(3), iter([1]),
+    (i for i in 'ab'), len, int, object(), Weird(), Weird, Loud([1]), sys, ValueError('x'), NotImplemented,
+    ..., np.int64(-1), np.float32('nan'), np.bool_(True), np.array(2), np.array([]), np.array([1, 2]),
+    np.array('a'), np.array([object()]), np.datetime64('2026-01-01'), Fraction(1, 3), torch.device('cpu'),
+    torch.tensor(2), torch.tensor(math.nan), torch.ones(2), torch.ones(2, 2, dtype=torch.long),
+    torch.empty(2, device='meta'), torch.nn.Linear(1, 1)]
 FIELDS = [
-    *NUMBERS, Flag, Text, NewFolder, ExistingPath, OneOf['a', 'b'], Count | None, Natural | NotAll, list[Count],
-    tuple[NotAll, NotAll], tuple[Count, ...], list[Text], dict, list, tuple, Callable, Path, torch.Tensor]
+    *NUMBERS, Flag, Text, NewFolder, ExistingPath, OneOf['a', 'b'], Count | None, Natural | NotAll,
+    list[Count], tuple[NotAll, NotAll], tuple[Count, ...], list[Text], dict, list, tuple, Callable, Path,
+    torch.Tensor]
 
 
 def outcome(field, value):

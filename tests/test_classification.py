@@ -10,12 +10,11 @@ from hypothesis import given, settings, strategies as st
 
 from course_lm.baselines import RunResult
 from course_lm.classification import (
-    LSTMClassifier, LengthBucketedSampler, ReviewCollator, classify, encode_reviews,
-    load_classifier, lstm_baseline, make_optimizer, most_confident_mistakes, predict_proba,
-    train_classifier)
+    LSTMClassifier, LengthBucketedSampler, ReviewCollator, classify, encode_reviews, lstm_baseline,
+    make_optimizer, most_confident_mistakes, predict_proba, train_classifier)
 from course_lm.data import train_tokenizer
 from course_lm.reviews import reviews
-from course_lm.models import load_lm, new_lm, save_lm
+from course_lm.models import load_lm, new_model, save_lm, tiny_bert_config, tiny_gpt_config
 
 root = Path(__file__).resolve().parent.parent
 
@@ -29,7 +28,7 @@ def tokenizer(data): return train_tokenizer(data['train']['text'], 400, masked=T
 @pytest.fixture
 def model(tokenizer): return tiny(tokenizer)
 
-def tiny(tokenizer, seed=0): return load_classifier((new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16, max_length=128, seed=seed), tokenizer), seed=seed)[0]
+def tiny(tokenizer, seed=0): return load_lm((new_model(tiny_bert_config(tokenizer, n_layer=1, n_head=2, n_embd=16), seed=seed), tokenizer), 'sequence-classification', LABELS, seed=seed)[0]
 
 def train(model, tokenizer, data, **kw): return train_classifier(model, tokenizer, data, **{**dict(epochs=1, lr=1e-3, progress=False), **kw})
 
@@ -55,16 +54,17 @@ def distilbert(data, tmp_path_factory):
     return folder, lm
 
 
-# load_classifier
+# load_lm(head='sequence-classification')
 
 def test_distilbert_folder_takes_the_same_path(distilbert, data, capfd, caplog):
     folder, lm = distilbert
-    model, tokenizer = load_classifier(folder)
+    model, tokenizer = load_lm(folder, 'sequence-classification', LABELS)
     assert type(model).__name__ == 'DistilBertForSequenceClassification'
-    assert model.new_weights == ['classifier.bias', 'classifier.weight', 'pre_classifier.bias', 'pre_classifier.weight']
+    assert [*model.load_report.new] == ['classifier.bias', 'classifier.weight', 'pre_classifier.bias', 'pre_classifier.weight']
     for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
     assert tokenizer('A Film.')['input_ids'][0] == 2 and tokenizer.pad_token_id == 0
-    assert model.load_report.loc['new', 'tensors'] == 4 and model.load_report.loc['left behind', 'tensors'] == 5
+    report = model.load_report.frame()
+    assert report.loc[('new', 'head'), 'tensors'] == 4 and report.loc[('left out', 'old head'), 'tensors'] == 5
     shown = capfd.readouterr()
     assert not shown.out and not shown.err and not caplog.records, 'the load report must not print'
     run = train(model, tokenizer, data, recipe='adamw-linear', warmup_steps=.25)
@@ -72,32 +72,33 @@ def test_distilbert_folder_takes_the_same_path(distilbert, data, capfd, caplog):
 
 def test_distilbert_from_memory_is_as_from_its_folder(distilbert):
     folder, lm = distilbert
-    a, tokenizer = load_classifier(folder)
-    b, _ = load_classifier((lm, tokenizer))
-    assert a.new_weights == b.new_weights
+    a, tokenizer = load_lm(folder, 'sequence-classification', LABELS)
+    b, _ = load_lm((lm, tokenizer), 'sequence-classification', LABELS)
+    assert a.load_report.new == b.load_report.new
     for k,v in a.state_dict().items():
-        if k not in a.new_weights: assert torch.equal(v, b.state_dict()[k]), k
+        if k not in a.load_report.new: assert torch.equal(v, b.state_dict()[k]), k
 
 def test_base_model_without_head(distilbert):
     folder, lm = distilbert
-    _, tokenizer = load_classifier(folder)
-    model, _ = load_classifier((lm.distilbert, tokenizer))
+    _, tokenizer = load_lm(folder, 'sequence-classification', LABELS)
+    model, _ = load_lm((lm.distilbert, tokenizer), 'sequence-classification', LABELS)
     for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
-    assert len(model.new_weights) == 4
+    assert len(model.load_report.new) == 4
 
 def test_logging_level_is_left_alone(distilbert):
     from transformers.utils import logging
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    load_classifier(distilbert[0])
+    load_lm(distilbert[0], 'sequence-classification', LABELS)
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 def test_tiny_is_the_courses_own_bert():
-    model, tokenizer = load_classifier('tiny')
+    model, tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS)
     theirs, ours = load_lm('tiny', 'masked')[0].state_dict(), model.state_dict()
-    assert model.new_weights == ['classifier.bias', 'classifier.weight'] and set(ours) - set(model.new_weights) <= set(theirs)
-    assert all(torch.equal(v, theirs[k]) for k,v in ours.items() if k not in model.new_weights) and ours['classifier.weight'].dtype == torch.float32
+    new = [*model.load_report.new]
+    assert new == ['classifier.bias', 'classifier.weight'] and set(ours) - set(new) <= set(theirs)
+    assert all(torch.equal(v, theirs[k]) for k,v in ours.items() if k not in new) and ours['classifier.weight'].dtype == torch.float32
     assert len(tokenizer) == model.config.vocab_size and tokenizer.pad_token_id == model.config.pad_token_id and model.config.id2label == {0: 'negative', 1: 'positive'}
-    other = load_classifier('tiny', seed=1)[0].state_dict()
+    other = load_lm('tiny-bert', 'sequence-classification', LABELS, seed=1)[0].state_dict()
     assert [k for k in ours if not torch.equal(ours[k], other[k])] == ['classifier.weight'] # the bias starts at zero
     with pytest.raises(ValueError, match='max_length=257 is more than the 256'): predict_proba(model, tokenizer, ['good'], max_length=257)
 
@@ -105,7 +106,7 @@ def test_tiny_tells_praise_from_blame_by_reading_alone():
     "Twenty adjectives are told, twenty guessed: without a label in its reading, it has put them on two sides."
     from sklearn.linear_model import LogisticRegression
     from course_lm.reviews import _bad, _good
-    model, tokenizer = load_classifier('tiny')
+    model, tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS)
     with torch.no_grad(): x = torch.stack([model.base_model(**tokenizer(f'The film was {w}.', return_tensors='pt', return_token_type_ids=False)).last_hidden_state[0].mean(0) for w in _good+_bad]).numpy()
     x, y = (x - x.mean(0))/x.std(0), np.repeat([1, 0], 20)
     told = np.r_[0:20:2, 20:40:2]
@@ -113,18 +114,18 @@ def test_tiny_tells_praise_from_blame_by_reading_alone():
     assert guess.score(np.delete(x, told, 0), np.delete(y, told)) >= .7
 
 def test_head_depends_on_seed_alone(tokenizer):
-    lm = new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16)
+    lm = new_model(tiny_bert_config(tokenizer, n_layer=1, n_head=2, n_embd=16))
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
-    a, b, c = (load_classifier((lm, tokenizer), seed=s)[0].classifier.weight for s in (5, 5, 6))
+    a, b, c = (load_lm((lm, tokenizer), 'sequence-classification', LABELS, seed=s)[0].classifier.weight for s in (5, 5, 6))
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(torch.random.get_rng_state(), state), "the caller's random state is his own"
 
 def test_gpt2_without_pad_gets_one(data, tmp_path):
     causal = train_tokenizer(data['train']['text'], 400)
-    gpt = new_lm(causal, n_layer=1, n_head=2, n_embd=16)
+    gpt = new_model(tiny_gpt_config(causal, n_layer=1, n_head=2, n_embd=16))
     gpt.config.pad_token_id = causal.pad_token = None
-    model, tokenizer = load_classifier((gpt, causal))
+    model, tokenizer = load_lm((gpt, causal), 'sequence-classification', LABELS)
     assert tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id
     assert model.config.pad_token_id == tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
     one = predict_proba(model, tokenizer, ['The plot is good.'])[0]
@@ -132,22 +133,22 @@ def test_gpt2_without_pad_gets_one(data, tmp_path):
 
 def test_head_of_another_size_is_new(tokenizer, tmp_path):
     from transformers import ModernBertForSequenceClassification
-    config = new_lm(tokenizer, n_layer=1, n_head=2, n_embd=16).config
+    config = new_model(tiny_bert_config(tokenizer, n_layer=1, n_head=2, n_embd=16)).config
     config.num_labels = 5
     save_lm(ModernBertForSequenceClassification(config), tokenizer, tmp_path/'five')
-    model, _ = load_classifier(tmp_path/'five')
-    assert model.classifier.out_features == 2 and 'classifier.weight' in model.new_weights
+    model, _ = load_lm(tmp_path/'five', 'sequence-classification', LABELS)
+    assert model.classifier.out_features == 2 and 'classifier.weight' in model.load_report.new
 
 def test_classifier_comes_back_whole(model, tokenizer, data, tmp_path):
     save_lm(model, tokenizer, tmp_path/'c')
-    again, tok = load_classifier(tmp_path/'c')
-    assert again.new_weights == [] and again.config.id2label == {0: 'negative', 1: 'positive'}
+    again, tok = load_lm(tmp_path/'c', 'sequence-classification')
+    assert again.load_report.new == {} and again.config.id2label == {0: 'negative', 1: 'positive'}
     np.testing.assert_allclose(predict_proba(again, tok, data['test']), predict_proba(model, tokenizer, data['test']), atol=1e-6)
 
 def test_nothing_to_load(tmp_path, tokenizer):
-    with pytest.raises(OSError, match='neither a folder'): load_classifier(tmp_path/'no')
+    with pytest.raises(OSError, match='there is no folder'): load_lm(tmp_path/'no', 'sequence-classification', LABELS)
     tmp_path.joinpath('empty').mkdir()
-    with pytest.raises(OSError, match='neither a folder'): load_classifier(tmp_path/'empty')
+    with pytest.raises(OSError, match='has no config.json'): load_lm(tmp_path/'empty', 'sequence-classification', LABELS)
 
 def test_weights_of_another_body(distilbert, tmp_path):
     import shutil
@@ -155,7 +156,7 @@ def test_weights_of_another_body(distilbert, tmp_path):
     from safetensors.torch import save_file
     shutil.copytree(folder, tmp_path/'d')
     save_file({'something.else': torch.zeros(2)}, tmp_path/'d'/'model.safetensors', metadata={'format': 'pt'})
-    with pytest.raises(ValueError, match='no weight of the body'): load_classifier(tmp_path/'d')
+    with pytest.raises(ValueError, match='the model would be random noise with a name'): load_lm(tmp_path/'d', 'sequence-classification', LABELS)
 
 def test_roberta_positions(data):
     from transformers import RobertaConfig, RobertaForSequenceClassification

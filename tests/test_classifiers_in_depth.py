@@ -9,15 +9,16 @@ import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
+from course_lm.baselines import LABELS
 from course_lm.classification import (
-    ENGINES, LengthBucketedSampler, ReviewCollator, encode_reviews, fastai_engine, load_classifier,
-    predict_proba, train_classifier, trainer_engine, unfreeze_engine, unfreezing)
+    ENGINES, LengthBucketedSampler, ReviewCollator, encode_reviews, fastai_engine, predict_proba,
+    train_classifier, trainer_engine, unfreeze_engine, unfreezing)
 from course_lm.windows import (
     TokenBudgetSampler, encode_head_tail, encode_windows, log_odds, padding_waste, predict_windows,
     review_explorer, show_importance, token_importance)
 from course_lm.data import train_tokenizer
 from course_lm.reviews import reviews
-from course_lm.models import layer_groups, new_lm
+from course_lm.models import layer_groups, load_lm, new_model, tiny_bert_config, tiny_gpt_config
 
 root = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.filterwarnings('ignore:`torch.jit.script` is deprecated:FutureWarning')
@@ -29,7 +30,7 @@ def data(): return DatasetDict(train=reviews(52, seed=1, length='short'), valid=
 @pytest.fixture(scope='module')
 def tokenizer(data): return train_tokenizer(data['train']['text'], 400, masked=True)
 
-def tiny(tokenizer, seed=0, n_layer=2, max_length=128): return load_classifier((new_lm(tokenizer, n_layer=n_layer, n_head=2, n_embd=16, max_length=max_length, seed=seed), tokenizer), seed=seed)[0]
+def tiny(tokenizer, seed=0, n_layer=2, max_length=128): return load_lm((new_model(tiny_bert_config(tokenizer, n_layer=n_layer, n_head=2, n_embd=16, max_length=max_length), seed=seed), tokenizer), 'sequence-classification', LABELS, seed=seed)[0]
 
 @pytest.fixture(scope='module')
 def model(tokenizer): return tiny(tokenizer)
@@ -356,7 +357,7 @@ def test_importance_covers_the_text(model, tokenizer, text, by):
 
 def test_importance_of_a_causal_model(data):
     causal = train_tokenizer(data['train']['text'], 400)
-    gpt, tok = load_classifier((new_lm(causal, n_layer=1, n_head=2, n_embd=16), causal))
+    gpt, tok = load_lm((new_model(tiny_gpt_config(causal, n_layer=1, n_head=2, n_embd=16)), causal), 'sequence-classification', LABELS)
     with pytest.raises(ValueError, match="no mask token: take how='delete'"): token_importance(gpt, tok, 'The plot is good.')
     assert len(token_importance(gpt, tok, 'The plot is good.', 'delete')) >= 5
     assert len(token_importance(gpt, tok, 'x', 'delete')) == 1

@@ -6,9 +6,9 @@ import numpy as np, pytest, torch
 import datasets
 
 from course_lm import finetuning as ft
-from course_lm.models import layer_groups, load_lm, new_lm
+from course_lm.models import layer_groups, load_lm, new_model, tiny_bert_config, tiny_gpt_config
 from course_lm.engines import check_one_batch, train_accelerate, train_fastai, train_trainer
-from course_lm.learner import lm_block, lm_dataloaders, lm_learner, transformer_splitter
+from course_lm.learner import lm_block, lm_dataloaders, lm_learner
 from course_lm.chunking import lm_datasets
 from course_lm.data import train_tokenizer
 from course_lm.labels import BertMasking, LMCollator
@@ -23,7 +23,8 @@ engines = dict(train_loop=ft.train_loop, accelerate=train_accelerate, trainer=tr
 def same(a, b): torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 def a_model(masked=False, dropout=.1, seed=42):
-    model = new_lm(toks[masked], n_embd=32, seed=seed)
+    config = tiny_bert_config if masked else tiny_gpt_config
+    model = new_model(config(toks[masked], n_layer=2, n_embd=32), seed=seed)
     for m in model.modules():
         if isinstance(m, torch.nn.Dropout): m.p = dropout
     return model
@@ -95,7 +96,7 @@ def test_engines_leave_no_trace_and_refuse(name):
 two_processes = '''
 import json, os, torch
 from course_lm import finetuning as ft
-from course_lm.models import layer_groups, load_lm, new_lm
+from course_lm.models import layer_groups, load_lm
 from course_lm.engines import check_one_batch, train_accelerate, train_fastai, train_trainer
 from course_lm.learner import lm_block, lm_dataloaders, lm_learner, transformer_splitter
 from course_lm.data import train_tokenizer
@@ -104,7 +105,7 @@ rows = [{'input_ids': torch.randint(5, 260, (6 + i % 9,), generator=torch.Genera
 train, valid = ft.lm_loaders((rows, rows), tok, batch_size=4)
 more = dict(accumulate=2) if os.environ.get('WORLD_SIZE', '1') == '1' else {}
 engine = ft.train_loop if more else train_accelerate
-h = engine(new_lm(tok, n_embd=32), train, valid, epochs=2, lr=3e-3, progress=False, **more)
+h = engine(new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)), train, valid, epochs=2, lr=3e-3, progress=False, **more)
 if os.environ.get('RANK', '0') == '0': print(json.dumps([h.losses, [s['tokens'] for s in h.steps], [e['valid_loss'] for e in h.evals]]))
 '''
 
@@ -180,7 +181,7 @@ def test_another_run_is_refused(tmp_path, monkeypatch):
     for kw,said in [(dict(lr=1e-3), r'lr=0\.003 \(now 0\.001\)'), (dict(seed=1), r'seed=42 \(now 1\)'), (dict(n_steps=25), r'n_steps=24 \(now 25\)'),
                     (dict(schedule='linear'), "schedule='one_cycle'"), (dict(accumulate=1), 'accumulate=2'), (dict(keep_best=False), 'keep_best'),
                     (dict(betas=(.9, .95)), 'betas'), (dict(train=loaders(batch_size=4)[0]), 'train='), (dict(train=other_rows[0]), 'train='), (dict(valid=other_rows[1]), 'valid='),
-                    (dict(model=a_model(dropout=0.).float()), None), (dict(model=new_lm(toks[False], n_embd=16)), 'model=')]:
+                    (dict(model=a_model(dropout=0.).float()), None), (dict(model=new_model(tiny_gpt_config(toks[False], n_layer=2, n_embd=16))), 'model=')]:
         if said is None: continue
         with pytest.raises(ValueError, match=said): a_run(tmp_path, **kw)
     with pytest.raises(ValueError, match='take the same settings, another folder, or resume=False'): a_run(tmp_path, lr=1e-3)
@@ -234,7 +235,7 @@ def test_layer_groups(shape, head):
     assert all('mbedding' in names[id(p)] or names[id(p)].split('.')[-2] in ('wte', 'wpe') for p in groups['embeddings'])
     for i in range(3): assert all(f'.{i}.' in names[id(p)] for p in groups[f'block {i}']) and len(groups[f'block {i}']) == len(groups['block 1']) + (shape == 'ModernBert' and i == 0)*-1
     if head == 'ForSequenceClassification': assert any('classifier' in names[id(p)] or 'score' in names[id(p)] for p in groups['head'])
-    assert [len(g) for g in transformer_splitter(torch.nn.ModuleDict({'lm': model}))] == [len(g) for g in groups.values()]
+    assert [len(g) for g in layer_groups(torch.nn.ModuleDict({'lm': model})).values()] == [len(g) for g in groups.values()]
 
 def test_models_without_blocks():
     with pytest.raises(ValueError, match='no nn.ModuleList of blocks'): layer_groups(torch.nn.Linear(2, 2))

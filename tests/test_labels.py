@@ -1,4 +1,4 @@
-"course_lm.labels: laws, statistics and edges that would bore a reader of lesson 3."
+"""Tests of course_lm.labels: laws, statistics and edges that would bore a reader of lesson 3."""
 import pickle
 import subprocess
 import sys
@@ -7,45 +7,22 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lm.support.randomness import numpy_generator
+from course_lm.denoising import SentencePermutation, SpanCorruption, TokenDeletion, WholeWordMasking
+from course_lm.labels import (
+    BertMasking, CausalLabels, LMCollator, LabelStrategy, label_report, masking_explorer, ordinary_ids,
+    pad_examples, sample_positions, show_batch_labels, show_masking)
+from course_lm.packing import pack_dataset
 from course_lm.support.arrow import ChunkMatrix, pad_rows
 from course_lm.support.inputs import IGNORE_INDEX, special_table
-from course_lm.labels import (
-    BertMasking, CausalLabels, Denoising, LMCollator, LabelStrategy, WholeWordMasking,
-    show_batch_labels, sample_positions, label_report, masking_explorer, masking_html, ordinary_ids,
-    pad_examples, word_starts, word_table)
-from course_lm.denoising import SentencePermutation, SpanCorruption, TokenDeletion, sentinel_ids
+from course_lm.support.randomness import numpy_generator
 
-TEXT = ["the cat sat on the mat. the dog, unhappily, sat on the log."]
-# few examples, no deadline: the machine may be busy
-quick = settings(max_examples=60, deadline=None)
+from .made import CAUSAL, MASKED, T5, ids_of, quick, raises, within
 
-
-def tokenizer(masked, sentinels=0):
-    from course_lm.data import train_tokenizer
-    made = train_tokenizer(TEXT*9, vocab_size=290, masked=masked)
-    if sentinels: made.add_special_tokens({"extra_special_tokens": [f"<extra_id_{i}>" for i in range(sentinels)]})
-    return made
-
-
-CAUSAL, MASKED, T5 = tokenizer(False), tokenizer(True), tokenizer(False, 40)
-ALL = [(CAUSAL, CausalLabels()), (MASKED, BertMasking(.4)), (MASKED, WholeWordMasking(.4)), (T5, SpanCorruption(.3)), (MASKED, TokenDeletion(.3)),
-       (MASKED, SentencePermutation())]
-ids_of = st.lists(st.integers(5, 280), min_size=1, max_size=40)
-
-
-def within(hits, trials, p): return abs(hits - trials*p) < 5*(trials*p*(1-p))**.5
-
-
-def raises(error, text):
-    import re
-    return pytest.raises(error, match=re.escape(text))
-
-
-# ---- imports
+ALL = [(CAUSAL, CausalLabels()), (MASKED, BertMasking(.4)), (MASKED, WholeWordMasking(.4)),
+       (T5, SpanCorruption(.3)), (MASKED, TokenDeletion(.3)), (MASKED, SentencePermutation())]
 
 
 def test_import_is_light():
@@ -89,56 +66,6 @@ def test_tables_are_renewed_when_tokens_are_added():
     assert before not in ordinary_ids(grown)
 
 
-def test_words_of_byte_level_bpe():
-    from course_lm.data import train_tokenizer
-    made = train_tokenizer(["Café, Café. it’s \n\tx2 (don't) self.x_1"]*9, 300, masked=True)
-
-    def words(text):
-        ids = made(text, add_special_tokens=False).input_ids
-        starts = word_starts(np.array([ids]), made)[0]
-        cut = np.split(ids, np.flatnonzero(starts)[1:])
-        return [made.decode(word) for word in cut]
-    assert words("Café, qZq.") == ["Café", ",", " qZq", "."]
-    assert words("self.x_1") == ["self", ".", "x", "_", "1"]
-    assert words("zq (zq)") == ["zq", " (", "zq", ")"]
-    assert words("€9 zé")[-1] == " zé"  # letters of several bytes stay whole
-
-
-@pytest.mark.parametrize("vocab, starts", [
-    ("the un ##happ ##ily .", [1, 1, 0, 0, 1]), ("▁the ▁un happ ily .", [1, 1, 0, 0, 1]), ("the</w> un happ ily</w> .</w>", [1, 1, 0, 0, 1]),
-    ("▁the ▁ happ ily ▁.", [1, 1, 0, 0, 1])])
-def test_words_of_other_vocabularies(vocab, starts):
-    tokens = vocab.split()
-    made = word_level("[PAD] [UNK] [MASK]".split() + tokens)
-    assert word_starts(np.array([range(3, 3+len(tokens))]), made)[0].tolist() == [bool(s) for s in starts]
-
-
-def word_level(tokens):
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-    made = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", mask_token="[MASK]", pad_token="[PAD]")
-
-
-def test_a_vocabulary_without_words():
-    with raises(ValueError, "none of these 4 tokens has one"): word_table(word_level("[PAD] [UNK] [MASK] the".split()))
-    with raises(ValueError, "use BertMasking()"): LMCollator(word_level("[PAD] [UNK] [MASK] the".split()), WholeWordMasking())
-
-
-def test_a_saved_wordpiece_folder_works(tmp_path):
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    tokens = "[PAD] [UNK] [CLS] [SEP] [MASK] the mat was un ##happ ##ily .".split()
-    made = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", pad_token="[PAD]").save_pretrained(tmp_path)
-    loaded = AutoTokenizer.from_pretrained(tmp_path)
-    batch = LMCollator(loaded, WholeWordMasking(.5), seed=0)([dict(loaded("the mat was unhappily."))]*50)
-    asked = batch["labels"] != IGNORE_INDEX
-    assert torch.equal(asked[:, 4:7].all(1), asked[:, 4:7].any(1)) and not asked[:, [0, -1]].any()
-
-
 # ---- masking
 
 
@@ -167,25 +94,6 @@ def test_every_place_of_a_row_is_asked_equally_often():
     assert .4 < ((counts-3000)**2).sum()/(3000*.85)/50 < 1.8
 
 
-def test_whole_words_are_asked_whole_and_at_the_rate():
-    ids = torch.from_numpy(numpy_generator(0).choice(ordinary_ids(MASKED), (2000, 500)))
-    out, labels = WholeWordMasking()(ids, torch.zeros_like(ids, dtype=torch.bool), MASKED, 1)
-    starts = word_starts(ids.numpy(), MASKED).ravel()
-    asked = (labels != IGNORE_INDEX).numpy().ravel()
-    word = np.cumsum(starts) - 1
-    share = np.bincount(word, asked)/np.bincount(word)
-    assert set(np.unique(share)) == {0, 1}
-    assert within(share.sum(), starts.sum(), .15)
-    assert within((asked & (out == MASKED.mask_token_id).numpy().ravel()).sum(), asked.sum(), .8)
-
-
-def test_whole_words_stop_at_what_is_spared():
-    ids, spared = torch.tensor([[20, 20, 20, 20]]), torch.tensor([[False, True, False, False]])
-    assert word_starts(ids.numpy(), MASKED, spared.numpy()).tolist()[0][:3] == [True]*3
-    labels = WholeWordMasking(1)(ids, spared, MASKED, 0)[1]
-    assert (labels != IGNORE_INDEX).tolist() == [[True, False, True, True]]
-
-
 def test_agrees_with_transformers_in_distribution():
     from transformers import DataCollatorForLanguageModeling
     peer = DataCollatorForLanguageModeling(MASKED, seed=0)
@@ -201,89 +109,6 @@ def test_agrees_with_transformers_in_distribution():
 @pytest.mark.parametrize("rates, text", [((15,), "prob = 15"), ((-.1,), "prob = -0.1"), ((.15, 1.2), "mask = 1.2"), ((.15, .9, .2), "mask + random")])
 def test_impossible_rates(rates, text):
     with raises(ValueError, text): BertMasking(*rates)
-
-
-# ---- encoder-decoders
-
-
-def restore(source, target, marks):
-    spans = [span for span in np.split(target, np.flatnonzero(np.isin(target, marks))) if len(span)]
-    spans = {span[0]: span[1:] for span in spans}
-    return np.concatenate([spans[i] if i in spans else [i] for i in source])
-
-
-@quick
-@given(ids_of, st.floats(.01, .9), st.floats(1, 6), st.integers(0, 99), st.sets(st.integers(0, 39)))
-def test_spans_put_back_make_the_text_again(ids, prob, mean_span, seed, specials):
-    ids, spared = np.array(ids), np.isin(np.arange(len(ids)), list(specials))
-    ids[spared] = 0
-    strategy, marks = SpanCorruption(prob, mean_span), sentinel_ids(T5)
-    n = int((~spared).sum())
-    source, target = strategy.corrupt(ids, spared, T5, numpy_generator(seed))
-    assert restore(source, target[:-1], marks).tolist() == ids.tolist()
-    assert target[-1] == T5.eos_token_id
-    removed, spans = strategy.counts(n)
-    assert (~np.isin(target[:-1], marks)).sum() == removed
-    assert np.isin(source, marks).sum() >= spans and (source == 0).sum() == spared.sum() # a special token inside splits a span, and stays
-
-
-def test_span_sizes_follow_from_the_length():
-    assert SpanCorruption().counts(568) == (85, 28)
-    assert [SpanCorruption().counts(n) for n in (0, 1, 2, 5)] == [(0, 0), (0, 0), (1, 1), (1, 1)]
-    ids = torch.randint(5, 280, (50, 60))
-    batch = SpanCorruption()(ids, torch.zeros_like(ids, dtype=torch.bool), T5, 0)
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (50, 60-9+3) and batch["labels"].shape == (50, 9+3+2)
-    assert batch["attention_mask"].all() and (batch["labels"] != IGNORE_INDEX).all()
-
-
-def test_span_starts_are_spread_over_the_row():
-    ids = np.full(40, 9)
-    gone = sum(SpanCorruption(.25).choose(40, numpy_generator(seed)).astype(int) for seed in range(2000))
-    assert gone.sum() == 2000*10 and gone[0] == 0 and gone[1:].min() > 100
-
-
-def test_sentinels():
-    with raises(ValueError, "no <extra_id_0>"): LMCollator(CAUSAL, SpanCorruption())
-    with raises(ValueError, "spans need"): SpanCorruption(.5, 1).corrupt(np.full(200, 9), np.zeros(200, bool), T5, numpy_generator(0))
-    assert sentinel_ids(T5).tolist() == T5.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(40)])
-
-
-@pytest.mark.parametrize("make, text", [(lambda: SpanCorruption(0), "prob = 0"), (lambda: SpanCorruption(.1, .5), "mean_span = 0.5"), (lambda: TokenDeletion(1), "prob = 1")])
-def test_impossible_damage(make, text):
-    with raises(ValueError, text): make()
-
-
-def test_deletion_takes_its_share_and_no_special():
-    ids = np.full(10**6, 9)
-    ids[::10] = 2
-    source, target = TokenDeletion().corrupt(ids, ids == 2, MASKED, numpy_generator(0))
-    assert within(len(ids) - len(source), 900_000, .15) and (source == 2).sum() == 100_000 and target is ids
-    one = np.array([9])
-    assert all(len(TokenDeletion(.9).corrupt(one, one == 2, MASKED, numpy_generator(seed))[0]) == 1 for seed in range(9))
-
-
-def test_sentences_move_as_wholes_inside_their_document():
-    text = "the cat sat. on the mat. the dog sat."
-    ids = np.array(MASKED(text).input_ids + MASKED("the log. the cat.").input_ids)
-    specials = special_table(MASKED)[ids]
-    seen = set()
-    for seed in range(60):
-        source, target = SentencePermutation().corrupt(ids, specials, MASKED, numpy_generator(seed))
-        assert target.tolist() == ids.tolist() and (source[specials] == ids[specials]).all()
-        first, second = MASKED.decode(source).split("[SEP]")[:2]
-        assert sorted(first.removeprefix("[CLS]").replace(".", ". ").split()) == sorted(text.replace(".", ". ").split())
-        assert second.count(".") == 2
-        seen.add(first)
-    assert len(seen) == 6
-
-
-def test_own_denoising_needs_one_method():
-    class Reverse(Denoising):
-        def corrupt(self, ids, spared, tokenizer, rng): return ids[::-1], ids
-    batch = LMCollator(CAUSAL, Reverse())([[5, 6, 7], [8]])
-    assert batch["input_ids"].tolist() == [[7, 6, 5], [8, 1, 1]] and batch["labels"].tolist() == [[5, 6, 7], [8, -100, -100]]
-    with raises(NotImplementedError, "Denoising needs a corrupt"): LMCollator(CAUSAL, Denoising())([[5]])
-    with raises(NotImplementedError, "LabelStrategy needs a __call__"): LMCollator(CAUSAL, LabelStrategy())([[5]])
 
 
 # ---- the collator
@@ -315,8 +140,8 @@ def test_frozen_masks_depend_on_nothing_but_the_example(rows, side, multiple):
             one, real = alone([row]), batch["attention_mask"][i].bool()
             assert batch["input_ids"][i][real].tolist() == one["input_ids"][0].tolist()
             asked, ours = batch["labels"][i], one["labels"][0]
-            assert (asked[asked != -100].tolist() if isinstance(strategy, Denoising) else asked[real].tolist()) == \
-                   (ours[ours != -100].tolist() if isinstance(strategy, Denoising) else ours.tolist())
+            assert (asked[asked != -100].tolist() if strategy.own_lengths else asked[real].tolist()) == \
+                   (ours[ours != -100].tolist() if strategy.own_lengths else ours.tolist())
 
 
 def test_another_seed_is_another_mask():
@@ -461,62 +286,6 @@ def test_causal_models_shift_by_themselves(name):
     assert abs(out.loss - twice) > 1e-4
 
 
-def test_t5_and_bart_take_the_batches():
-    from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
-    t5 = T5ForConditionalGeneration(T5Config(vocab_size=len(T5), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=1, pad_token_id=1))
-    bart = BartForConditionalGeneration(BartConfig(vocab_size=len(MASKED), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-                                                   encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64, pad_token_id=0, bos_token_id=2, eos_token_id=3,
-                                                   decoder_start_token_id=3))
-    for model, made, strategy in ((t5, T5, SpanCorruption()), (bart, MASKED, TokenDeletion()), (bart, MASKED, SentencePermutation())):
-        batch = LMCollator(made, strategy)([made(text).input_ids for text in ("the cat sat. on the mat.", "the dog")])
-        assert model(**batch).loss.isfinite()
-
-
-# ---- rows straight from Arrow
-
-
-def chunks(n=10, length=8):
-    from datasets import Dataset
-    return Dataset.from_dict({"input_ids": np.arange(n*length).reshape(n, length).tolist(), "attention_mask": np.ones((n, length), int).tolist()})
-
-
-def test_chunk_matrix_equals_the_dataset_however_it_is_stored():
-    from datasets import concatenate_datasets
-    plain = chunks()
-    for ds in (plain, plain.select(range(3, 9)), plain.select([5, 1, 1]), plain.shuffle(seed=0), concatenate_datasets([plain, plain.select([2])]), plain.with_format("numpy")):
-        rows = ChunkMatrix(ds)
-        expected = ds.with_format(None)
-        assert len(rows) == len(ds)
-        for got, want in zip(rows, expected): assert {name: row.tolist() for name, row in got.items()} == want
-        assert rows[-1]["input_ids"].tolist() == expected[-1]["input_ids"]
-        with raises(IndexError, "out of range"): rows[len(rows)]
-
-
-def test_chunk_matrix_over_several_pieces_of_arrow():
-    from datasets import concatenate_datasets
-    ds = concatenate_datasets([chunks(300), chunks(400)])
-    rows = ChunkMatrix(ds)
-    assert [len(part) for part in rows.columns["input_ids"]] == [300, 400] and len(rows) == 700
-    for i in (0, 299, 300, 301, -1): assert rows[i]["input_ids"].tolist() == ds[i]["input_ids"]
-
-
-def test_chunk_matrix_copies_nothing_and_guards_the_file(tmp_path):
-    from datasets import load_from_disk
-    chunks().save_to_disk(tmp_path/"chunks")
-    rows = ChunkMatrix(load_from_disk(tmp_path/"chunks"))
-    with pytest.raises(ValueError, match="read-only"): rows[0]["input_ids"][0] = 1
-    again = pickle.loads(pickle.dumps(rows))
-    assert again[3]["input_ids"].tolist() == rows[3]["input_ids"].tolist()
-    assert np.shares_memory(rows[0]["input_ids"], rows.columns["input_ids"][0])
-
-
-def test_chunk_matrix_refuses():
-    from datasets import Dataset
-    with raises(ValueError, "rows of one length, and these have 2"): ChunkMatrix(Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
-    with raises(ValueError, "there is only text"): ChunkMatrix(Dataset.from_dict({"text": ["a"]}))
-    with raises(ValueError, "shape (5,)"): ChunkMatrix(np.arange(5))
-
-
 # ---- training loops
 
 
@@ -566,8 +335,6 @@ def test_batch_html_says_what_is_asked():
     assert show_batch_labels(LMCollator(CAUSAL)([[5]*30]), CAUSAL, length=30, width=10).data.count("<table") == 3
     hidden = show_batch_labels(LMCollator(MASKED, BertMasking(1, 1, 0))([MASKED("the cat").input_ids]), MASKED).data
     assert "2 hidden" in hidden and "[MASK]" in hidden
-    repaired = show_batch_labels(LMCollator(T5, SpanCorruption())([T5(TEXT[0]).input_ids]), T5).data
-    assert "written" in repaired and "&lt;extra_id_0&gt;" in repaired
 
 
 def test_batch_html_escapes_text():
@@ -580,9 +347,8 @@ def test_the_explorer_draws_what_the_sliders_say():
     explorer = masking_explorer("the cat sat on the mat", MASKED)
     explorer.children[0].value = 1.
     assert explorer.kwargs["prob"] == 1
-    page = masking_html("the cat", MASKED, prob=1, mask=1, random=1).data
+    page = show_masking("the cat", MASKED, prob=1, mask=1, random=1).data
     assert "2 hidden" in page
-    assert masking_html("the cat", MASKED, whole_words=True, seed=4).data == masking_html("the cat", MASKED, whole_words=True, seed=4).data
 
 
 def test_label_report_counts_by_hand():
@@ -594,3 +360,81 @@ def test_label_report_counts_by_hand():
     assert got["hidden, not asked"] == 1/5 and got["asked for [MASK]"] == 0 and got["asked for specials"] == 1/5 and got["asked for padding"] == 1/5
     late = label_report({"input_ids": torch.tensor([[5, m]]), "labels": torch.tensor([[-100, m]])}, MASKED)
     assert late["hidden"] == 1 and late["kept"] == 0 and late["asked for [MASK]"] == 1
+
+
+# ---- what is asked where nothing is said, labels of a whole row, packed rows
+
+
+def test_the_tokenizer_is_asked_for_the_strategy():
+    assert isinstance(LMCollator(CAUSAL).strategy, CausalLabels) and isinstance(LMCollator(MASKED).strategy, BertMasking)
+
+
+def test_a_label_for_a_whole_text():
+    examples = [{"input_ids": [2, 9, 3], "label": 1}, {"input_ids": [2, 3], "label": np.int64(0)}]
+    batch = pad_examples(examples, MASKED, pad_to=5)
+    assert batch["labels"].tolist() == [1, 0] and batch["input_ids"].shape == (2, 5)
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]
+    assert pad_examples(examples, MASKED, pad_to=1)["input_ids"].shape == (2, 3)
+    with raises(ValueError, "example 1 has no label"): pad_examples([examples[0], {"input_ids": [2]}], MASKED)
+    assert LMCollator(MASKED, BertMasking(0))(examples)["labels"].shape == (2, 3) # a language model is not asked for it
+    odd = [{"input_ids": [5], "label": "good"}]
+    assert LMCollator(CAUSAL)(odd)["labels"].tolist() == [[5]]
+
+
+def packed_rows(made, texts, size=24): return pack_dataset([made(text).input_ids for text in texts], size)
+
+
+TEXTS = ["the cat sat on the mat.", "the dog", "the log sat on the dog, unhappily.", "the mat. the log."]
+
+
+def test_packed_causal_rows_have_the_loss_of_the_texts_alone():
+    from transformers import GPT2Config, GPT2LMHeadModel
+    torch.manual_seed(0)
+    tiny = dict(n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(CAUSAL), n_positions=32, **tiny)).eval()
+    ds, collate = packed_rows(CAUSAL, TEXTS), LMCollator(CAUSAL)
+    batch, alone = collate(list(ds)), collate([CAUSAL(text).input_ids for text in TEXTS])
+    assert batch["attention_mask"].shape == (len(ds), 1, 24, 24) and len(ds) < len(TEXTS)
+    assert (batch["labels"][:, 1:] != IGNORE_INDEX).sum() == (alone["labels"][:, 1:] != IGNORE_INDEX).sum()
+    with torch.no_grad(): torch.testing.assert_close(model(**batch).loss, model(**alone).loss)
+    for rows in (ChunkMatrix(ds), ChunkMatrix(ds.remove_columns("segment_ids"))): # the positions alone say it
+        again = collate([rows[i] for i in range(len(rows))])
+        assert all(torch.equal(again[k], batch[k]) for k in batch) and [*again] == [*batch]
+
+
+def test_packed_masked_rows_have_the_loss_of_the_texts_alone():
+    from transformers import BertConfig, BertForMaskedLM
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    model = BertForMaskedLM(BertConfig(vocab_size=len(MASKED), max_position_embeddings=32, **size)).eval()
+    ds, collate = packed_rows(MASKED, TEXTS), LMCollator(MASKED, BertMasking(1, 1, 0)) # every word is asked
+    batch, alone = collate(list(ds)), collate([MASKED(text).input_ids for text in TEXTS])
+    assert (batch["labels"] != IGNORE_INDEX).sum() == (alone["labels"] != IGNORE_INDEX).sum() > 20
+    with torch.no_grad(): torch.testing.assert_close(model(**batch).loss, model(**alone).loss)
+
+
+def test_rows_that_are_not_packed_keep_their_mask():
+    ds = pack_dataset([[5, 6, 7, 8], [9, 5, 6]], 4) # one text a row
+    batch = LMCollator(CAUSAL)(list(ds))
+    assert batch["attention_mask"].tolist() == [[1]*4, [1, 1, 1, 0]]
+    assert batch["labels"].tolist() == [[5, 6, 7, 8], [9, 5, 6, -100]]
+    shifted = [{"input_ids": [5, 6, 7], "position_ids": [2, 3, 4]}] # RoBERTa counts from 2
+    assert LMCollator(CAUSAL)(shifted)["labels"].tolist() == [[5, 6, 7]]
+
+
+def test_a_strategy_of_ones_own_may_hand_back_its_input_as_labels():
+    class Same(CausalLabels):
+        def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None): return input_ids, input_ids
+    batch = LMCollator(CAUSAL, Same())(list(pack_dataset([[5, 6], [7]], 3)))
+    assert batch["input_ids"].tolist() == [[5, 6, 7]] and batch["labels"].tolist() == [[5, 6, -100]]
+
+
+def test_evaluation_takes_packed_batches():
+    from course_lm.models import load_lm
+    from course_lm.perplexity import evaluate_lm
+    model, tokenizer = load_lm("tiny")
+    docs = [tokenizer(text).input_ids for text in TEXTS]
+    collate = LMCollator(tokenizer)
+    packed = evaluate_lm(model, [collate(list(pack_dataset(docs, 48)))])
+    alone = evaluate_lm(model, [collate(docs)])
+    assert packed.tokens == alone.tokens and packed.nats == pytest.approx(alone.nats, rel=1e-5)

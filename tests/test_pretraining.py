@@ -15,7 +15,8 @@ from course_lm.scratch import count_flops, count_parameters, deduplicate, fertil
 from course_lm.pretraining import (
     MuonAdamW, PretrainHistory, complete, last_checkpoint, make_lm_optimizer, newton_schulz, pretrain,
     batch_indices, wsd_factor, compression_baseline)
-from course_lm.releasing import model_card, memorization, save_half
+from course_lm.models import save_lm
+from course_lm.releasing import model_card, memorization
 
 root = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -520,8 +521,8 @@ def test_half_folder_is_small_and_loads(small, tmp_path):
     tok, _ = small
     model, h = run(small, n_steps=4)
     card = model_card('x', model.config, h, 'prose', {'bits per byte': 2.5}, 'make it')
-    folder = save_half(model, tok, tmp_path/'m', card)
-    save_half(model, tok, tmp_path/'m', card)
+    folder = save_lm(model, tok, tmp_path/'m', dtype=torch.bfloat16, card=card)
+    save_lm(model, tok, tmp_path/'m', dtype=torch.bfloat16, card=card)
     assert (folder/'README.md').read_text() == card and f'{h.tokens:,}' in card and '2.5' in card
     assert (folder/'model.safetensors').stat().st_size < 2.2*model.num_parameters() + 20_000
     back, tok2 = load_lm(folder)

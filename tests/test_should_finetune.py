@@ -6,12 +6,12 @@ from hypothesis import given, settings, strategies as st
 
 from course_lm.data import python_docs, train_tokenizer
 from course_lm.reviews import reviews
-from course_lm.models import reference_texts, load_lm, new_lm, save_lm
+from course_lm.models import load_lm, new_model, reference_texts, save_lm, tiny_bert_config, tiny_gpt_config
 from course_lm.advice import (
-    ANSWERS, RULES, byte_ngram_bits, compare_starts, length_matched_pairs, js_distance, keep_home, measure_texts,
+    ANSWERS, RULES, byte_ngram_bits, compare_starts, length_matched_pairs, js_distance, measure_texts,
     own_tokenizer_fit, own_vocab_size, should_finetune, fragmented_words, style_distance, style_symbols,
     tokenizer_fit, verdict)
-from course_lm.heads import load_backbone, assert_same_backbone
+from course_lm.heads import assert_same_backbone
 
 texts = st.lists(st.text(min_size=1, max_size=60).filter(str.strip), min_size=1, max_size=8)
 
@@ -19,7 +19,7 @@ texts = st.lists(st.text(min_size=1, max_size=60).filter(str.strip), min_size=1,
 def small():
     tok = train_tokenizer(python_docs()[:100], 400)
     tok.model_max_length = 64
-    return tok, new_lm(tok, n_embd=32, max_length=64).eval()
+    return tok, new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32, max_length=64)).eval()
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_home_text_comes_with_the_model(objective):
@@ -150,7 +150,7 @@ def test_models_that_cannot_be_measured(small):
     ts = python_docs()[:20]
     with pytest.raises(ValueError, match='no home text is known'): should_finetune(ts, model, tok)
     with pytest.raises(ValueError, match='embeddings for 400 tokens'): should_finetune(ts, model, train_tokenizer(ts, 500), ts)
-    with pytest.raises(ValueError, match='mask token'): should_finetune(ts, new_lm(train_tokenizer(ts, 400, masked=True), n_embd=32), tok, ts)
+    with pytest.raises(ValueError, match='mask token'): should_finetune(ts, new_model(tiny_bert_config(train_tokenizer(ts, 400, masked=True), n_layer=2, n_embd=32)), tok, ts)
     from transformers import GPT2ForTokenClassification, T5Config, T5ForConditionalGeneration
     with pytest.raises(ValueError, match='no language-modelling head'): should_finetune(ts, GPT2ForTokenClassification(model.config), tok, ts)
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=400, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
@@ -188,7 +188,6 @@ def test_compare_starts_leaves_the_model_and_is_repeatable(small):
     with pytest.raises(ValueError, match='in train and in valid'): compare_starts(docs[:40], docs[39:45], model, tok)
 
 def test_from_scratch_has_the_shape_of_the_model():
-    from course_lm.advice import _fresh
     tiny, tok = load_lm('tiny')
     own = train_tokenizer(python_docs()[:40], 500)
     a, b = (_fresh(tiny, own, s) for s in (1, 1))
@@ -223,20 +222,22 @@ def test_each_entry_of_the_own_vocabulary_was_met():
     with pytest.raises(ValueError, match='often=0'): own_vocab_size(docs, often=0)
     with pytest.raises(TypeError, match='one str'): own_vocab_size('text')
 
-def test_keep_home(tmp_path, small):
+def test_reference_texts_are_kept_with_the_model(tmp_path, small):
     tok, model = small
-    folder = save_lm(model, tok, tmp_path/'m')
-    keep_home(folder, ['ein Text', 'ein änderer'])
+    folder = save_lm(model, tok, tmp_path/'m', reference_texts=['ein Text', 'ein änderer'])
     m, t = load_lm(folder)
     assert reference_texts(m) == reference_texts(folder) == ['ein Text', 'ein änderer'] and not list(folder.glob('*.new'))
     assert should_finetune(python_docs()[:12], m, t).measures['documents_home'] == 2
-    with pytest.raises(TypeError, match='one is 3'): keep_home(folder, [3])
+    with pytest.raises(TypeError, match=r'reference_texts\[0\]=3 must be a str'): save_lm(model, tok, folder, reference_texts=[3])
+    assert len(reference_texts(folder)) == 2
+    save_lm(model, tok, folder)
+    with pytest.raises(ValueError, match='no home text is known'): reference_texts(folder)
 
 def _others():
     from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
     tok = train_tokenizer(python_docs()[:50], 400, masked=True)
     s = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, vocab_size=400, max_position_embeddings=64, pad_token_id=0)
-    return tok, dict(bert=BertForMaskedLM(BertConfig(**s)), roberta=RobertaForMaskedLM(RobertaConfig(**s)), modernbert=new_lm(tok, n_embd=32),
+    return tok, dict(bert=BertForMaskedLM(BertConfig(**s)), roberta=RobertaForMaskedLM(RobertaConfig(**s)), modernbert=new_model(tiny_bert_config(tok, n_layer=2, n_embd=32)),
                      distilbert=DistilBertForMaskedLM(DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=48, vocab_size=400, max_position_embeddings=64, pad_token_id=0)))
 
 @pytest.mark.parametrize('task', ['sequence-classification', 'token-classification', 'question-answering'])
@@ -244,14 +245,17 @@ def test_bodies_under_heads(tmp_path, small, task):
     tok, models = _others()
     for name,(t,m) in {'gpt2': small, **{k: (tok, m) for k,m in models.items()}}.items():
         folder = save_lm(m, t, tmp_path/name)
-        model, got, report = load_backbone(folder, task, n_labels=2 if task == 'question-answering' else 5)
-        assert assert_same_backbone(m, model) == report.loc[('kept', 'body'), 'tensors'] and report.loc[('new', 'head'), 'tensors'] >= 1
+        model, got = load_lm(folder, task, labels=None if task == 'question-answering' else [*'abcde'])
+        assert_same_backbone(m, model)
+        body = [k for k in m.base_model.state_dict() if not k.startswith('pooler.')]
+        report = model.load_report.frame()
+        assert report.loc[('kept', 'body'), 'tensors'] == len(body) and report.loc[('new', 'head'), 'tensors'] >= 1
         assert model.config.pad_token_id == got.pad_token_id and not model.training
         ids = got(python_docs()[:3], return_tensors='pt', padding=True, truncation=True, max_length=32)
         out = model(**{k: v for k,v in ids.items() if k in ('input_ids', 'attention_mask')})
         shape = (out.start_logits if task == 'question-answering' else out.logits).shape
         assert shape[0] == 3 and (task != 'sequence-classification' or shape == (3, 5))
-        a, b = (load_backbone(folder, task, seed=s)[0].state_dict() for s in (1, 1))
+        a, b = (load_lm(folder, task, seed=s)[0].state_dict() for s in (1, 1))
         assert all(torch.equal(v, b[k]) for k,v in a.items())
 
 def test_a_body_that_is_not_there(tmp_path, small):
@@ -262,14 +266,14 @@ def test_a_body_that_is_not_there(tmp_path, small):
     for change, says in ((lambda w: {f'lm.{k}': v for k,v in w.items()}, '28 of the 28'), (lambda w: {k: v for k,v in w.items() if '.h.1.mlp' not in k}, '4 of the 28'),
                          (lambda w: {k: v[:, :16].clone() if 'wpe' in k else v for k,v in w.items()}, '1 of the 28')):
         save_file(change(weights), folder/'model.safetensors', metadata={'format': 'pt'})
-        with pytest.raises(ValueError, match=says): load_backbone(folder)
-    for kw, says in ((dict(task='x'), "task='x'"), (dict(n_labels=0), 'n_labels=0'), (dict(task='question-answering', n_labels=3), 'takes 2')):
-        with pytest.raises(ValueError, match=says): load_backbone(folder, **kw)
+        with pytest.raises(ValueError, match=says): load_lm(folder, 'sequence-classification')
+    for kw, says in ((dict(head='x'), "head='x'"), (dict(head='token-classification', labels=[]), r'labels=\[\]'), (dict(head='question-answering', labels=['a']), 'only classifiers')):
+        with pytest.raises(ValueError, match=says): load_lm(folder, **kw)
 
 def test_the_global_stream_is_left_alone(tmp_path, small):
     tok, model = small
     folder = save_lm(model, tok, tmp_path/'m')
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    load_backbone(folder)
+    load_lm(folder, 'sequence-classification')
     assert torch.equal(before, torch.random.get_rng_state())

@@ -31,8 +31,9 @@ def row(run, name, lr, seed, **more): return {'recipe': name, 'lr': lr, 'seed': 
 
 def recipes(args, epochs=3, n_train=1200, rates=(1e-3, 3e-3, 9e-3), only=None):
     "Adam, then one change after the other; the same seeds, weights and batches for all."
-    from course_lm.classification import ENGINES, load_classifier, train_classifier, unfreeze_engine
-    from course_lm.models import new_lm
+    from course_lm.baselines import LABELS
+    from course_lm.classification import ENGINES, train_classifier, unfreeze_engine
+    from course_lm.models import load_lm, new_model, tiny_bert_config
     tokenizer, data = made_up(n_train)
     chain = {'Adam': ('adam', {}), 'AdamW': ('adamw', {}), '+ falling rate': ('adamw-linear', dict(warmup_steps=0)), '+ warm-up': ('adamw-linear', dict(warmup_steps=.1)),
              '+ gradual unfreezing': ('unfreeze', dict(warmup_steps=.1)), '+ rates by layer': (partial(unfreeze_engine, decay=2.6), dict(warmup_steps=.1)),
@@ -42,7 +43,7 @@ def recipes(args, epochs=3, n_train=1200, rates=(1e-3, 3e-3, 9e-3), only=None):
     for lr in rates:
         for seed in range(args.seeds):
             for name,(recipe,kw) in chain.items():
-                model, _ = load_classifier((new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128, seed=seed), tokenizer), seed=seed)
+                model, _ = load_lm((new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64), seed=seed), tokenizer), 'sequence-classification', LABELS, seed=seed)
                 run = train_classifier(model, tokenizer, data, recipe=recipe, lr=lr, epochs=epochs, batch_size=32, seed=seed, progress=False, **kw)
                 rows.append(row(run, name, lr, seed))
             print(lr, seed, {r['recipe']: r['test'] for r in rows[-len(chain):]}, round(time.process_time()-start), 'CPU s', flush=True)
@@ -55,10 +56,10 @@ def masked_body(tokenizer, epochs=6):
     import torch
     from course_lm.classification import LengthBucketedSampler, encode_reviews
     from course_lm.reviews import reviews
-    from course_lm.models import new_lm
     from course_lm.labels import BertMasking, LMCollator
+    from course_lm.models import new_model, tiny_bert_config
     enc = encode_reviews(reviews(6000, seed=11, length='short')['text'][:], tokenizer, 128)
-    lm, rows = new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128), enc['input_ids'][:]
+    lm, rows = new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64)), enc['input_ids'][:]
     sampler, collate, losses = LengthBucketedSampler(enc['length'], 32), LMCollator(tokenizer, BertMasking(prob=.3), generator=torch.Generator().manual_seed(0)), []
     opt = torch.optim.AdamW(lm.parameters(), lr=4e-3)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=epochs*len(sampler))
@@ -74,10 +75,10 @@ def masked_body(tokenizer, epochs=6):
 
 def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
     "Few labels: a masked body against random weights, each at the rate that is best for it on valid."
-    from course_lm.baselines import linear_baseline
-    from course_lm.classification import load_classifier, train_classifier, unfreeze_engine
+    from course_lm.baselines import LABELS, linear_baseline
+    from course_lm.classification import train_classifier, unfreeze_engine
+    from course_lm.models import load_lm, new_model, tiny_bert_config
     from course_lm.comparing import mcnemar
-    from course_lm.models import new_lm
     tokenizer, data = made_up(n_train)
     start = time.process_time()
     lm, masked_losses = masked_body(tokenizer)
@@ -86,7 +87,7 @@ def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
     if only: arms = {k: arms[k] for k in only}
     def train(name, lr, seed):
         which, recipe = arms[name]
-        model, _ = load_classifier((which or new_lm(tokenizer, n_layer=2, n_embd=64, max_length=128, seed=seed), tokenizer), seed=seed)
+        model, _ = load_lm((which or new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64), seed=seed), tokenizer), 'sequence-classification', LABELS, seed=seed)
         return train_classifier(model, tokenizer, data, recipe=recipe, lr=lr, epochs=epochs, batch_size=32, warmup_steps=.1, seed=seed, progress=False)
     tuned, tuning = {}, []
     for name in arms:
@@ -123,18 +124,19 @@ def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
     "A body that has read real reviews against the same network from random weights, each at the rate that is best for it on valid; tested on words that were labelled, and on others."
     import numpy as np
     from benchmarks.experiments.imdb import in_bfloat16, random_twin
-    from course_lm.baselines import linear_baseline
-    from course_lm.classification import encode_reviews, load_classifier, predict_proba, train_classifier
+    from course_lm.baselines import LABELS, linear_baseline
+    from course_lm.classification import encode_reviews, predict_proba, train_classifier
+    from course_lm.models import load_lm
     from course_lm.comparing import mcnemar
     from course_lm.reviews import reviews
-    arms, start = {'random weights': random_twin, 'tiny-bert': lambda seed: load_classifier('tiny', seed=seed)}, time.process_time()
+    arms, start = {'random weights': random_twin, 'tiny-bert': lambda seed: load_lm('tiny-bert', 'sequence-classification', LABELS, seed=seed)}, time.process_time()
     plain = {k: reviews(n, seed=s, length='short') for k,n,s in (('train', n_train, 1), ('valid', 200, 2), ('test', n_test, 3))}
     data, strange = {k: swapped(v) for k,v in plain.items()}, swapped(plain['test'], other=True)
-    tokenizer = load_classifier('tiny')[1]
+    tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS)[1]
     enc, odd, y = {k: encode_reviews(v, tokenizer, 128) for k,v in data.items()}, encode_reviews(strange, tokenizer, 128), np.array(strange['label'])
     few = {**enc, 'test': enc['test'].select(range(50))} # while a rate is chosen, test is not asked
     def train(name, lr, seed, data=enc):
-        tokenizer, model = arms[name](seed)
+        model, tokenizer = arms[name](seed)
         model = in_bfloat16(model)
         return model, train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=lr, epochs=epochs, batch_size=16, warmup_steps=.1, seed=seed, progress=False)
     lr, tuning, rows, pairs = {}, [], [], []
@@ -168,11 +170,11 @@ def by_movie(path, sizes):
 def long(args, width=128, n_train=2000, n_test=1500):
     "Real reviews in a model of 128 tokens: which part to keep, or all of it in windows. A model of its own for each way."
     import numpy as np
-    from course_lm.baselines import RunResult
-    from course_lm.classification import encode_reviews, load_classifier, train_classifier
+    from course_lm.baselines import LABELS, RunResult
+    from course_lm.classification import encode_reviews, train_classifier
+    from course_lm.models import load_lm, new_model, tiny_bert_config
     from course_lm.windows import encode_head_tail, encode_windows, predict_windows
     from course_lm.data import train_tokenizer
-    from course_lm.models import new_lm
     data = by_movie(args.long, dict(train=n_train, valid=400, test=n_test))
     tokenizer = train_tokenizer(data['train']['text'], 8000, masked=True)
     lengths, rows, start = np.array(encode_reviews(data['test'], tokenizer, 10_000)['length']), [], time.process_time()
@@ -184,7 +186,7 @@ def long(args, width=128, n_train=2000, n_test=1500):
     for seed in range(args.long_seeds):
         for name,encode in {**cut, 'windows': windows}.items():
             enc = {k: (encode if k == 'train' or name != 'windows' else cut['tail'])(v) for k,v in data.items()}
-            model, _ = load_classifier((new_lm(tokenizer, n_layer=2, n_embd=64, max_length=width, seed=seed), tokenizer), seed=seed)
+            model, _ = load_lm((new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64, max_length=width), seed=seed), tokenizer), 'sequence-classification', LABELS, seed=seed)
             run = train_classifier(model, tokenizer, enc, recipe='adamw-linear', lr=3e-3, epochs=2 if name == 'windows' else 3, batch_size=32, warmup_steps=.1, seed=seed, progress=False, name=name)
             runs = {name: run} if name != 'windows' else {f'windows, {a} averaged' if a != 'surest' else 'windows, the surest one': RunResult(a, predict_windows(model, tokenizer, data['test'], average=a), y) for a in ('logits', 'probs', 'surest')}
             for k,r in runs.items():

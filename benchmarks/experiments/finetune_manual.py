@@ -35,7 +35,7 @@ def manual(n):
 
 def main(path):
     from course_lm.chunking import chunk_dataset, tokenize_dataset
-    from course_lm.models import reference_texts, load_lm, new_lm
+    from course_lm.models import load_lm, new_model, reference_texts, tiny_gpt_config
     from course_lm.finetuning import lm_loaders, train_loop
     from course_lm.perplexity import evaluate_lm, token_bytes
     tiny, tokenizer = load_lm('tiny')
@@ -59,7 +59,7 @@ def main(path):
         rows.append(row(name or kind, model, n, time.process_time()-began, best_round=history.best['epoch']))
     for n,texts in paragraphs.items():
         train('fine-tuned', load_lm('tiny')[0], n, texts)
-        train('from scratch', new_lm(tokenizer, n_layer=4, n_head=6, n_embd=192, max_length=256), n, texts)
+        train('from scratch', new_model(tiny_gpt_config(tokenizer, n_layer=4, n_head=6, n_embd=192, max_length=256)), n, texts)
     own, wanted = [], len(cut(paragraphs[120]))
     for text in reference_texts('tiny'):
         if own and len(cut(own)) >= wanted: break

@@ -153,14 +153,10 @@ def unlabelled(args, data):
 
 def random_twin(seed):
     "tiny-bert's tokenizer and shape, and random weights."
-    import torch
-    from transformers import AutoModel
-    from course_lm.classification import load_classifier
-    known, tokenizer = load_classifier('tiny')
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        body = AutoModel.from_config(known.config)
-    return load_classifier((body, tokenizer), seed=seed)
+    from course_lm.baselines import LABELS
+    from course_lm.models import load_lm, new_model
+    known, tokenizer = load_lm('tiny-bert', 'masked')
+    return load_lm((new_model(known.config, seed), tokenizer), 'sequence-classification', LABELS, seed=seed)
 
 def in_bfloat16(model):
     "The model, computing in bfloat16 wherever that is safe (torch.autocast), in training and in evaluation; its weights stay float32."
@@ -187,25 +183,26 @@ def epochs_that_fit(args, model, tokenizer, enc, batch_size):
     return n
 
 def encoder(args, data):
-    from course_lm.classification import encode_reviews, load_classifier, train_classifier
+    from course_lm.baselines import LABELS
+    from course_lm.classification import encode_reviews, train_classifier
     from course_lm.data import train_tokenizer
-    from course_lm.models import new_lm, save_lm
+    from course_lm.models import load_lm, new_model, save_lm, tiny_bert_config
     max_length, spent = args.max_length or 256, {}
     if args.encoder=='scratch':
         tokenizer = train_tokenizer(data['train']['text'], args.vocab_size, masked=True)
-        body = new_lm(tokenizer, n_layer=args.n_layer, n_embd=args.n_embd or 128, max_length=max_length, seed=args.seed)
+        body = new_model(tiny_bert_config(tokenizer, n_layer=args.n_layer, n_embd=args.n_embd or 128, max_length=max_length), seed=args.seed)
         name = 'encoder, random body'
         if args.pretrain:
             spent, name = fill_masks(args, body, tokenizer, unlabelled(args, data)), 'encoder, body that has filled masks'
             if args.keep:
                 save_lm(body, tokenizer, args.keep)
                 (Path(args.keep)/'pretraining.json').write_text(json.dumps(rounded(spent), indent=1))
-        model, tokenizer = load_classifier((body, tokenizer), seed=args.seed)
+        model, tokenizer = load_lm((body, tokenizer), 'sequence-classification', LABELS, seed=args.seed)
     elif args.encoder in ('tiny', 'tiny-scratch'):
-        model, tokenizer = load_classifier('tiny', seed=args.seed) if args.encoder=='tiny' else random_twin(args.seed)
+        model, tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS, seed=args.seed) if args.encoder=='tiny' else random_twin(args.seed)
         name = 'tiny-bert, pretrained' if args.encoder=='tiny' else 'tiny-bert, random weights'
     else:
-        model, tokenizer = load_classifier(args.encoder, seed=args.seed)
+        model, tokenizer = load_lm(args.encoder, 'sequence-classification', LABELS, seed=args.seed)
         name, told = f'encoder {Path(args.encoder).name}', Path(args.encoder)/'pretraining.json'
         if told.exists(): spent, name = json.loads(told.read_text()), 'encoder, body that has filled masks'
     if args.dropout and 'classifier_dropout' in vars(model.config):

@@ -52,7 +52,7 @@ def data(imdb, chunk_size, vocab_size):
     from course_lm.chunking import chunk_dataset, tokenize_dataset
     from course_lm.data import python_docstrings, train_tokenizer
     from course_lm.support.inputs import special_table
-    from course_lm.labels import word_starts
+    from course_lm.denoising import word_starts
     texts = pa.parquet.read_table(imdb, columns=["text"])["text"].to_pylist()[::10] if imdb else python_docstrings()
     tokenizer = train_tokenizer(texts[:2000], vocab_size, masked=True)
     chunks = chunk_dataset(tokenize_dataset(texts, tokenizer, add_eos=False), chunk_size, specials=tokenizer)
@@ -80,8 +80,8 @@ def main():
     from transformers import DataCollatorForLanguageModeling as Peer
     from course_lm.support.randomness import numpy_generator
     from course_lm.support.arrow import ChunkMatrix
-    from course_lm.labels import (
-        BertMasking, CausalLabels, LMCollator, WholeWordMasking, sample_positions)
+    from course_lm.denoising import WholeWordMasking
+    from course_lm.labels import BertMasking, CausalLabels, LMCollator, sample_positions
     here = machine("numpy", "torch", "pyarrow", "datasets", "transformers")
     tokenizer, chunks, with_special, with_offsets = data(args.imdb, args.chunk_size, args.vocab_size)
     order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0))[:args.batch_size].tolist()

@@ -79,11 +79,11 @@ def main():
     parser.add_argument('--out', type=Path, default=RESULTS)
     args = parser.parse_args()
     import numpy as np, torch
-    from course_lm.classification import load_classifier
+    from course_lm.baselines import LABELS
     from course_lm.windows import padding_waste
-    from course_lm.models import new_lm
+    from course_lm.models import load_lm, new_model, tiny_bert_config
     tokenizer, rows = real(args.imdb, args.reviews, args.seed) if args.imdb else drawn(args.reviews, args.seed)
-    model = load_classifier((new_lm(tokenizer, n_layer=2, n_embd=64, max_length=LONGEST), tokenizer))[0].train()
+    model = load_lm((new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64, max_length=LONGEST)), tokenizer), 'sequence-classification', LABELS)[0].train()
     lengths, ways = ways_of(rows, tokenizer)
     first = {name: each_loss(model, rows[:96], *ways_of(rows[:96], tokenizer)[1][name]) for name in ways}
     (loss, grad), far = first['all to 512'], {}

@@ -8,7 +8,7 @@ __all__ = ['Count', 'Natural', 'TokenId', 'Seed', 'Number', 'Positive', 'NotNega
            'ExistingPath', 'checked', 'check_splits']
 
 # %% ../../nbs/support/checks.ipynb #imports
-import dataclasses, difflib, functools, inspect, numbers, os, reprlib, sys, types, typing
+import dataclasses, difflib, functools, inspect, math, numbers, os, reprlib, sys, types, typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -100,6 +100,11 @@ def _number(value):
     if isinstance(value, str): raise WrongType('it is a str, and a str is never read as a number')
     raise WrongType('True and False are not numbers' if isinstance(value, (bool, np.bool_)) else '')
 
+def _not_whole(number): # Refused
+    "Why a float will not do: NaN and infinity are out of range, 2.5 is another type, 64.0 is written 64."
+    if not math.isfinite(number): return Refused()
+    return WrongType(f'write {number:.0f}' if number.is_integer() and abs(number) < 1e15 else '')
+
 def _span(low, high, ends): # str
     "Two ends in words; '[' and ']' include an end, '(' and ')' do not."
     if low is None and high is None: return ''
@@ -116,9 +121,8 @@ def Whole(low=None, high=None, name=None, hint='')->Kind:
     wanted = 'a whole number' + _span(low, high if shown else None, '[]')
     def check(value):
         number = value if type(value) is int else _number(value)
+        if type(number) is float: raise _not_whole(number)
         if high is not None and number > high: raise Refused(hint or ('' if shown else f'the most is {high}'))
-        if type(number) is float:
-            raise WrongType(f'write {number:.0f}' if number.is_integer() and abs(number) < 1e15 else '')
         if low is not None and number < low: raise Refused
         return number
     return Kind(name or f'Whole({low}, {high})', wanted, check)

@@ -6,7 +6,7 @@
 __all__ = ['read_json', 'is_whole', 'check_folder', 'whole_folder', 'inside', 'fingerprint', 'text_key']
 
 # %% ../../nbs/support/files.ipynb #imports
-import ctypes, errno, hashlib, json, os, secrets, shutil, sys, tempfile
+import ctypes, errno, hashlib, json, os, secrets, shutil, sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -176,18 +176,3 @@ def fingerprint(*parts):
 def text_key(text:str)->bytes:
     "Sixteen bytes that name a text; two texts have the same where they differ in white space at most."
     return hashlib.blake2b(' '.join(text.split()).encode('utf-8', 'surrogatepass'), digest_size=16).digest()
-
-# %% ../../nbs/support/files.ipynb #10a2c57d-5
-def _ours(path):
-    known = ('.json', '.safetensors', '.txt', '.jinja', '.model')
-    return next((p.name for p in sorted(path.iterdir()) if p.suffix not in known), None)
-def _swap(new, path):
-    "Put the folder `new` where `path` is; what was there comes back if that fails."
-    if not path.exists(): return new.rename(path)
-    old = Path(tempfile.mkdtemp(prefix=f'.{path.name}-old-', dir=path.parent))/path.name
-    path.rename(old)
-    try: new.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    finally: shutil.rmtree(old.parent, ignore_errors=True)

@@ -68,8 +68,12 @@ def Corpus(value):
     return Texts.check(value)
 
 # %% ../../nbs/support/kinds.ipynb #ids
-def _ends(ids): # all of an array, or both ends of one that is long
-    return ids if len(ids) <= 64*LOOK else np.concatenate([ids[:32*LOOK], ids[-32*LOOK:]])
+def _lowest(ids): # int
+    "The lowest id; of a long array or tensor the lowest of both ends."
+    if is_a(ids, 'Series'): ids = ids.to_numpy()
+    ends = [ids] if len(ids) <= 64*LOOK else [ids[:32*LOOK], ids[-32*LOOK:]]
+    if is_a(ids, 'Tensor'): ends = [end.cpu().numpy() for end in ends]
+    return min(int(end.min()) for end in ends) if len(ids) else 0
 
 def _id_array(value): # of a list
     if bool in set(map(type, value)): raise WrongType('it holds True or False')
@@ -87,9 +91,8 @@ def TokenIds(value): # an array or tensor
     if value.ndim != 1: raise Refused(f'it is {shape_of(value)}')
     if len(value) and 'int' not in str(value.dtype): raise WrongType(f'it is {shape_of(value)}')
     if str(getattr(value, 'device', '')) == 'meta': raise Refused('on the meta device it has no values')
-    ends = _ends(value)
-    ends = ends.detach().cpu().numpy() if is_a(value, 'Tensor') else np.asarray(ends)
-    if len(ends) and ends.min() < 0: raise Refused(f'it holds {ends.min()}')
+    lowest = _lowest(value)
+    if lowest < 0: raise Refused(f'it holds {lowest}')
     return value
 
 # %% ../../nbs/support/kinds.ipynb #rows
@@ -172,11 +175,11 @@ def Tokenizer(value):
 def _there(device): # '' or what is missing
     import torch
     if device.type == 'meta': return 'on the meta device nothing has a value'
-    if device.type == 'mps' and not torch.backends.mps.is_available(): return 'there is no Apple GPU here'
+    if device.type == 'mps' and not torch.backends.mps.is_available(): return 'this machine has no Apple GPU'
     if device.type != 'cuda': return ''
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if n == 0: return 'there is no CUDA device here'
-    return '' if (device.index or 0) < n else f'there are {n} CUDA devices here, from cuda:0 to cuda:{n-1}'
+    if n == 0: return 'this machine has no CUDA device'
+    return '' if (device.index or 0) < n else f'this machine has {", ".join(f"cuda:{i}" for i in range(n))}'
 
 @kind
 def Device(value): # as it was passed
@@ -202,6 +205,5 @@ def Generator(value):
 def WarmupSteps(value): # an int: updates; a float: a share of them
     "a share of all updates, below 1, or a whole number of updates"
     number = as_number(value)
-    if isinstance(number, float) and number < 1: return NotAll.check(number)
-    if isinstance(number, float) and number.is_integer(): raise WrongType(f'for updates write {number:.0f}')
-    return Natural.check(value)
+    share = isinstance(number, float) and not number >= 1
+    return NotAll.check(number) if share else Natural.check(value)

@@ -1,4 +1,5 @@
 "Every widget in JupyterLab: opened, moved once, its output seen to change. Pictures go to _run/widgets."
+import re
 from pathlib import Path
 
 shots = Path(__file__).resolve().parents[2] / "_run" / "widgets"
@@ -49,9 +50,9 @@ def test_masking_explorer(open_notebook):
 
 
 def test_next_word_game(open_notebook):
-    page = open_notebook("game", "from course_lm.ngram import NGramLM, NextWordGame, next_word_widget\n"
+    page = open_notebook("game", "from course_lm.ngram import NGramLM, NextWordGame\n"
                          "text = 'the cat sat on the mat and the dog sat on the cat'.split()\nvocab = sorted(set(text))\nids = [vocab.index(w) for w in text]\n"
-                         "next_word_widget(NextWordGame(ids, vocab, {'bigram': NGramLM(2, vocab_size=len(vocab)).fit(ids)}))")
+                         "NextWordGame(ids, vocab, {'bigram': NGramLM(2, vocab_size=len(vocab)).fit(ids)}).widget()")
     board = ".jp-OutputArea-output .widget-html-content"
     page.wait_for_selector(board)
     before = page.inner_text(board)
@@ -59,14 +60,14 @@ def test_next_word_game(open_notebook):
     page.locator("button.jupyter-button", has_text="guess").click()
     after = wait_for_change(page, board, before)
     keep(page, "next_word_game")
-    word, guessed, you, bigram = after.split("bigram\n")[1].splitlines()[0].split("\t")
+    word, you, bigram, guessed = re.search(r"1\. (\w+)\s*you ([\d.]+)\s*bigram ([\d.]+)\s*(\w+)", after).groups()
     assert word == guessed == "the" and float(you) < float(bigram)  # staked half on the right word: cheaper than the model
 
 
 def test_review_box(open_notebook):
-    page = open_notebook("box", "from course_lm.classification import load_classifier, train_classifier; from course_lm.windows import review_explorer\nfrom course_lm.data import train_tokenizer; from course_lm.reviews import reviews\n"
-                         "from course_lm.models import new_lm\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_tokenizer(train['text'][:], 600, masked=True)\n"
-                         "model, _ = load_classifier((new_lm(tokenizer, n_layer=1, n_embd=32, max_length=64), tokenizer))\n"
+    page = open_notebook("box", "from course_lm.baselines import LABELS; from course_lm.classification import train_classifier; from course_lm.windows import review_explorer\nfrom course_lm.data import train_tokenizer; from course_lm.reviews import reviews\n"
+                         "from course_lm.models import load_lm, new_model, tiny_bert_config\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_tokenizer(train['text'][:], 600, masked=True)\n"
+                         "body = new_model(tiny_bert_config(tokenizer, n_layer=1, n_embd=32, max_length=64))\nmodel, _ = load_lm((body, tokenizer), 'sequence-classification', LABELS)\n"
                          "data = dict(train=train, valid=reviews(40, seed=2, length='short'), test=reviews(40, seed=3, length='short'))\n"
                          "train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=6e-3, epochs=3, batch_size=16, warmup_steps=.1, progress=False)\nreview_box(model, tokenizer)")
     answer = ".jp-OutputArea-output .widget-html-content"

@@ -20,12 +20,13 @@ from pathlib import Path
 assert Path(course_lm.__file__).is_relative_to(Path(sys.argv[1])), course_lm.__file__
 from course_lm.models import load_lm
 from course_lm.predictions import fill_mask, generate_text
-from course_lm.classification import load_classifier, predict_proba
+from course_lm.baselines import LABELS
+from course_lm.classification import predict_proba
 model, tokenizer = load_lm("tiny")
 print("writes:", repr(generate_text(model, tokenizer, "The film", max_new_tokens=12, temperature=0)))
 model, tokenizer = load_lm("tiny", head="masked")
 print("fills:", fill_mask(model, tokenizer, f"I {tokenizer.mask_token} this film.", top_k=3).token.tolist())
-model, tokenizer = load_classifier("tiny")
+model, tokenizer = load_lm("tiny-bert", "sequence-classification", LABELS)
 print("classifies, untrained:", predict_proba(model, tokenizer, ["A fine film.", "A dull film."]).round(2).tolist())
 assert not tried, tried # nor tried and given up in silence
 '''

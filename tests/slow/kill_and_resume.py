@@ -19,8 +19,8 @@ import transformers.models.gpt2.modeling_gpt2, transformers.models.modernbert.mo
 
 from course_lm.chunking import lm_datasets
 from course_lm.data import python_docs, train_tokenizer
-from course_lm.models import new_lm
 from course_lm.finetuning import lm_loaders, train_loop
+from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
 
 RUNS = {'causal, dropout': dict(masked=False, accumulate=1), 'masked, best kept': dict(masked=True, accumulate=2, keep_best=True)}
 # a fork has everything imported; where there is none (Windows), each child imports by itself
@@ -38,7 +38,8 @@ def prepare(masked):
 def train(data, out, checkpoint, masked, n_steps=150, **settings):
     "One run from where its checkpoint is, in a process of its own; what comes out is written to `out`."
     tokenizer, *rows = data
-    model = new_lm(tokenizer, n_embd=32, seed=1)
+    config = tiny_bert_config if masked else tiny_gpt_config
+    model = new_model(config(tokenizer, n_layer=2, n_embd=32), seed=1)
     for m in model.modules():
         if isinstance(m, torch.nn.Dropout): m.p = .1
     history = train_loop(model, *lm_loaders(rows, tokenizer, batch_size=8), n_steps=n_steps, lr=3e-3, eval_every=20, seed=3, progress=False,
