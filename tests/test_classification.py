@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
-from course_lm.baselines import RunResult
+from course_lm.baselines import LABELS, RunResult
 from course_lm.classification import (
     LSTMClassifier, LengthBucketedSampler, ReviewCollator, classify, encode_reviews, lstm_baseline,
     make_optimizer, most_confident_mistakes, predict_proba, train_classifier)

@@ -190,7 +190,7 @@ def test_compare_starts_leaves_the_model_and_is_repeatable(small):
 def test_from_scratch_has_the_shape_of_the_model():
     tiny, tok = load_lm('tiny')
     own = train_tokenizer(python_docs()[:40], 500)
-    a, b = (_fresh(tiny, own, s) for s in (1, 1))
+    a, b = (new_model(tiny.config, s, own) for s in (1, 1))
     same = lambda m: {k: tuple(v.shape) for k,v in m.state_dict().items() if k not in ('transformer.wte.weight', 'lm_head.weight')}
     assert same(a) == same(tiny) and a.get_input_embeddings().weight.shape == (500, tiny.config.n_embd) and a.config.eos_token_id == own.eos_token_id
     assert all(torch.equal(v, b.state_dict()[k]) for k,v in a.state_dict().items()) and not torch.equal(a.transformer.wpe.weight, tiny.transformer.wpe.weight)
