@@ -12,54 +12,65 @@ from functools import lru_cache
 from itertools import islice
 
 import torch
-from fastcore.meta import delegates
 from torch import nn
 
-from .finetuning import History, TrainingRun, _bar, _counts, _n_scored, _strategy, train_loop
-from .labels import LMCollator, show_batch_labels
-from .models import save_lm
-from .predictions import lm_predictions, show_predictions
-from .support.inputs import IGNORE_INDEX, is_causal, _rows, max_length_of
-from .support.randomness import epoch_order, own_streams
-
-# %% ../nbs/52_engines.ipynb #845e6721-1
-_loop_only = ('checkpoint', 'save_every', 'resume')
+from .finetuning import History, Recipe, TrainingRun, train_loop
+from .support.checks import Count, Flag, Rate, checked
+from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
+from .support.kinds import Model
+from .support.randomness import own_streams
 
 # %% ../nbs/52_engines.ipynb #ddfe2c81
-@delegates(train_loop, but=_loop_only)
+@checked
 def train_accelerate(
-    model, # as in `train_loop`
+    model:Model, # as in `train_loop`
     train, # as in `train_loop`; a DataLoader is shared out where there are several processes
     valid=None, # as in `train_loop`
-    **kwargs, # as in `train_loop`, but no checkpoints
+    recipe:Recipe=None, # as in `train_loop`
+    n_bytes=None, # as in `train_loop`
+    progress:Flag=True, # as in `train_loop`
+    **changes, # as in `train_loop`
 )->History:
     "`train_loop` with Accelerate: it prepares model, optimizer and batches for the machine at hand, and the loop stays yours. Lesson 5."
     from accelerate import Accelerator
-    acc = Accelerator(cpu=torch.device(kwargs.get('device') or next(model.parameters()).device).type == 'cpu')
-    run, progress = _run_of('train_accelerate', model, acc.prepare(train), valid, kwargs)
+    acc = Accelerator(cpu=next(model.parameters()).device.type == 'cpu')
+    run = TrainingRun(model, acc.prepare(train), valid, recipe, n_bytes, **changes)
     net, opt = acc.prepare(run.model, run.opt)
-    with own_streams(run.device), _bar(run, progress) as bar:
-        torch.manual_seed(run.seed)
-        run.evaluate()
+    with run.going(), run.bar(progress) as bar:
+        run.evaluate_if_due()
         for epoch,batches in islice(run.feed, run.n_steps):
             run.seed_update()
             net.train()
             for g in opt.param_groups: g['lr'] = run.lr_at(run.done)
-            counts = _counts(batches, run.causal)
-            total, nats = acc.reduce(torch.tensor(sum(counts), device=acc.device)).item(), torch.zeros((), device=acc.device)
-            for i,(b,n) in enumerate(zip(batches, counts)):
-                with nullcontext() if i+1 == len(batches) else acc.no_sync(net):
-                    loss = net(**{k: v.to(acc.device) for k,v in b.items()}).loss if n else sum(p.sum() for p in net.parameters())*0.
-                    acc.backward(loss * (n/total) * acc.num_processes)
-                nats += loss.detach() * n
-            nats = acc.reduce(nats).item()
+            nats, tokens = _shared_gradient(acc, run, net, batches)
             run.check(nats)
-            norm = acc.clip_grad_norm_(net.parameters(), run.max_grad_norm).item()
-            opt.step(); opt.zero_grad()
-            run.record(epoch, nats, total, norm)
-            run.evaluate()
+            run.check_gradients()
+            norm = acc.clip_grad_norm_(net.parameters(), run.recipe.max_grad_norm).item()
+            opt.step()
+            opt.zero_grad()
+            run.record(epoch, nats, tokens, norm)
+            run.evaluate_if_due()
             bar.update()
     return run.finish()
+
+# %% ../nbs/52_engines.ipynb #shared-gradient
+def _shared_gradient(acc, run, net, batches):
+    "`gradient`, where several processes share the batches of an update: (nats, tokens) of all of them."
+    counts = run.counts(batches)
+    total = acc.reduce(torch.tensor(sum(counts), device=acc.device)).item()
+    nats = torch.zeros((), device=acc.device)
+    for i,(batch,n) in enumerate(zip(batches, counts)):
+        last = i+1 == len(batches)
+        with nullcontext() if last else acc.no_sync(net):
+            if n: loss = net(**{k: v.to(acc.device) for k,v in batch.items()}).loss
+            else: loss = _nothing(net)
+            acc.backward(loss * (n/total) * acc.num_processes)
+        nats += loss.detach() * n
+    return acc.reduce(nats).item(), total
+
+def _nothing(model):
+    "A loss of 0 that still has a gradient: of a batch without a scored token."
+    return sum(p.sum() for p in model.parameters())*0.
 
 # %% ../nbs/52_engines.ipynb #e462091a
 @lru_cache(maxsize=None)
@@ -70,231 +81,228 @@ def _trainer():
     class OurTrainer(Trainer):
         def __init__(self, run, args):
             self.run = run
-            schedule = torch.optim.lr_scheduler.LambdaLR(run.opt, lambda i: run.lr_at(i)/run.lr)
+            schedule = torch.optim.lr_scheduler.LambdaLR(run.opt, lambda i: run.lr_at(i)/run.recipe.lr)
             super().__init__(run.model, args, optimizers=(run.opt, schedule))
             self.model_accepts_loss_kwargs = True # compute_loss divides by the tokens of the whole update
 
         def get_train_dataloader(self): return self.accelerator.prepare(self.run.train)
+
         def get_batch_samples(self, *args):
             batches, _ = super().get_batch_samples(*args)
             self.run.seed_update()
-            self.run.nats, self.run.total = 0., sum(_counts(batches, self.run.causal))
+            self.run.nats, self.run.total = 0., sum(self.run.counts(batches))
             return batches, torch.tensor(self.run.total)
+
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            n, out = _n_scored(inputs['labels'], self.run.causal), model(**inputs)
-            loss = out.loss * (n/self.run.total) if n else sum(p.sum() for p in model.parameters())*0.
+            n, out = self.run.n_scored(inputs['labels']), model(**inputs)
+            loss = out.loss * (n/self.run.total) if n else _nothing(model)
             self.run.nats += loss.item() * self.run.total
             self.run.check(self.run.nats)
             return (loss, out) if return_outputs else loss
 
     class Accounts(TrainerCallback):
         def __init__(self, run): self.run = run
+        def on_pre_optimizer_step(self, args, state, control, **kwargs): self.run.check_gradients()
         def on_log(self, args, state, control, logs=None, **kwargs):
             if 'grad_norm' not in logs: return
-            self.run.record((self.run.done)//self.run.per_epoch, self.run.nats, self.run.total, float(logs['grad_norm']))
-            self.run.evaluate()
+            epoch = self.run.done//self.run.per_epoch
+            self.run.record(epoch, self.run.nats, self.run.total, float(logs['grad_norm']))
+            self.run.evaluate_if_due()
     return OurTrainer, Accounts
 
 # %% ../nbs/52_engines.ipynb #b21cff0b
-@delegates(train_loop, but=_loop_only)
+@checked
 def train_trainer(
-    model, # as in `train_loop`
+    model:Model, # as in `train_loop`
     train, # as in `train_loop`
     valid=None, # as in `train_loop`
-    **kwargs, # as in `train_loop`, but no checkpoints
+    recipe:Recipe=None, # as in `train_loop`
+    n_bytes=None, # as in `train_loop`
+    progress:Flag=True, # as in `train_loop`
+    **changes, # as in `train_loop`
 )->History:
     "`train_loop` with transformers' `Trainer`, on one device. Lesson 5."
     from transformers import PrinterCallback, TrainingArguments
-    run, progress = _run_of('train_trainer', model, train, valid, kwargs)
+    run = TrainingRun(model, train, valid, recipe, n_bytes, **changes)
+    r = run.recipe
     OurTrainer, Accounts = _trainer()
-    with tempfile.TemporaryDirectory() as folder, own_streams(run.device):
-        args = TrainingArguments(folder, max_steps=run.n_steps, learning_rate=run.lr, weight_decay=run.weight_decay, max_grad_norm=run.max_grad_norm,
-                                 gradient_accumulation_steps=run.accumulate, seed=run.seed % 2**32, logging_steps=1, logging_nan_inf_filter=False, save_strategy='no',
-                                 report_to='none', disable_tqdm=not progress, use_cpu=run.device.type == 'cpu', dataloader_pin_memory=False)
+    with tempfile.TemporaryDirectory() as folder, run.going():
+        args = TrainingArguments(
+            folder, max_steps=run.n_steps, learning_rate=r.lr, weight_decay=r.weight_decay,
+            max_grad_norm=r.max_grad_norm, gradient_accumulation_steps=r.accumulate, seed=r.seed % 2**32,
+            logging_steps=1, logging_nan_inf_filter=False, save_strategy='no', report_to='none',
+            disable_tqdm=not progress, use_cpu=run.device.type == 'cpu', dataloader_pin_memory=False)
         trainer = OurTrainer(run, args)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Accounts(run))
-        torch.manual_seed(run.seed)
-        run.evaluate()
+        torch.manual_seed(r.seed) # the Trainer has drawn
+        run.evaluate_if_due()
         trainer.train()
     return run.finish()
 
 # %% ../nbs/52_engines.ipynb #3a228b20
 class TakesDict(nn.Module):
-    "A transformers model as fastai calls one: with a dict, positionally."
+    "A transformers model as fastai calls one: with a dict, positionally. Lesson 5."
     def __init__(self, lm, with_labels):
         super().__init__()
-        self.lm, self.with_labels = lm, with_labels
-        self.also = dict(use_cache=False) if 'use_cache' in inspect.signature(lm.forward).parameters else {}
-    def forward(self, batch): return self.lm(**{k: v for k,v in batch.items() if self.with_labels or k != 'labels'}, **self.also)
+        self.lm = lm
+        self.with_labels = with_labels
+        known = inspect.signature(lm.forward).parameters
+        self.also = dict(use_cache=False) if 'use_cache' in known else {}
 
-# %% ../nbs/52_engines.ipynb #5bf2dca9
-@delegates(train_loop, but=_loop_only)
-def train_fastai(
-    model, # as in `train_loop`
-    train, # as in `train_loop`
-    valid=None, # as in `train_loop`
-    **kwargs, # as in `train_loop`, but no checkpoints
-)->History:
-    "`train_loop` with fastai's `Learner`: the same update, as callbacks. Lesson 5."
-    run, progress = _run_of('train_fastai', model, train, valid, kwargs)
-    with own_streams(run.device):
-        f = _fastai()
-        learn = f.Learner(f.DataLoaders(f.MicroBatches(run), []), TakesDict(run.model, True), loss_func=lambda out, y: out.loss,
-                          opt_func=lambda groups, lr: f.OptimWrapper(opt=run.opt), cbs=f.Accounts(run), wd_bn_bias=True, train_bn=False, path=tempfile.gettempdir())
-        torch.manual_seed(run.seed)
-        run.evaluate()
-        with nullcontext() if progress else learn.no_bar(), learn.no_logging(): learn.fit(-(-run.n_steps//run.per_epoch))
-    return run.finish()
+    def forward(self, batch):
+        given = {k: v for k,v in batch.items() if self.with_labels or k != 'labels'}
+        return self.lm(**given, **self.also)
 
-# %% ../nbs/52_engines.ipynb #9abd1ffc
-def _label_checks(ids, labels, real, causal):
-    "(check, found, ok, hint) for what can be seen without a model."
-    scored = (labels[:, 1:] if causal else labels) != IGNORE_INDEX
-    n, pads = int(scored.sum()), int(((labels != IGNORE_INDEX) & ~real).sum())
-    yield 'scored tokens', f'{n} of {int(real.sum())}', n > 0, 'every label is -100: nothing can be learnt'
-    yield 'scored padding', pads, pads == 0, 'labels of padding must be -100'
-    told = (labels != IGNORE_INDEX) & real
-    same, ahead = (labels == ids)[told].float().mean().item(), (labels[:, :-1] == ids[:, 1:])[told[:, :-1]].float().mean().item()
-    if causal: yield 'labels are the inputs', f'{same:.0%}', same > .5 or ahead < .9, 'the labels are shifted already, and the model shifts them again: give it labels == input_ids'
-    else: yield 'asked tokens still readable', f'{same:.0%}', same < .5, 'the model can read the answers: a masked model needs [MASK] in its input_ids'
-def check_one_batch(
-    model, # a transformers language model; it is not changed
-    batch, # dict with input_ids and labels; or fastai's (batch, labels); or a loader or DataLoaders, whose first batch is taken
-    untrained:bool=False, # True: the loss must be near log(vocabulary)
-    n_steps:int=60, # updates on this one batch
-    lr:float=3e-3, # their highest learning rate
-): # DataFrame: check, found, ok, hint (what is wrong, where something is)
-    "Before the first long run: shapes, ids, labels, loss, gradients, and can it learn one batch by heart? Lesson 5."
-    import pandas as pd
-    if not isinstance(batch, (dict, tuple)):
-        with own_streams('cpu'): batch = next(iter(getattr(batch, 'train', batch)))
-    if isinstance(batch, tuple): batch = batch[0]
-    ids, labels, rows, top = batch['input_ids'], batch['labels'], [], max_length_of(model)
-    real, causal, V = batch.get('attention_mask', torch.ones_like(ids)).bool(), is_causal(model), _rows(model)
-    def note(check, found, ok, hint): rows.append((check, str(found), bool(ok), '' if ok else hint))
-    note('shape', f'{tuple(ids.shape)}, {tuple(labels.shape)}', ids.shape == labels.shape and ids.dim() == 2, 'input_ids and labels must both be (batch, length)')
-    note('ids', f'{ids.min()} to {ids.max()}', ids.min() >= 0 and ids.max() < V, f'the model has embeddings for {V} tokens: another tokenizer, or tokens added without add_tokens')
-    note('length', ids.shape[1], not top or ids.shape[1] <= top, f'the model reads at most {top} tokens')
-    if all(ok for *_,ok,_ in rows):
-        for r in _label_checks(ids, labels, real, causal): note(*r)
-    if all(ok for *_,ok,_ in rows): _model_checks(copy.deepcopy(model), batch, untrained, n_steps, lr, V, note)
-    return pd.DataFrame(rows, columns=['check', 'found', 'ok', 'hint'])
-def _model_checks(model, batch, untrained, n_steps, lr, V, note):
-    model.zero_grad()
-    loss, uniform = model(**{k: v.to(model.device) for k,v in batch.items()}).loss, math.log(V)
-    near = abs(loss.item()/uniform - 1) < .15 if untrained else loss.item() < 1.15*uniform
-    note('loss', f'{loss.item():.2f} nats, log V = {uniform:.2f}', near, 'a model that knows nothing has log V: ' + (
-         'far below, it can see the answers; ' if loss.item() < uniform else '') + 'labels or tokenizer do not belong to this model, or its weights are broken')
-    if not loss.requires_grad: return note('gradient', 'none at all', False, 'everything is frozen, or the loss is cut off from the model')
-    loss.backward()
-    trained = [(n, p) for n,p in model.named_parameters() if p.requires_grad]
-    dead = [n for n,p in trained if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
-    note('gradient', f'in {len(trained)-len(dead)} of {len(trained)}', not dead, f'no gradient in {", ".join(dead[:3])}: not used by the loss, or cut off')
-    try: after = train_loop(model, [batch], n_steps=n_steps, lr=lr, progress=False).losses[-1]
-    except FloatingPointError: after = math.nan
-    note('learns one batch', f'{loss.item():.2f} to {after:.2f} nats', after < loss.item()/2, f'{n_steps} updates on one batch should halve its loss: check the learning rate, what is frozen, and the labels')
+# %% ../nbs/52_engines.ipynb #fastai-feed
+class _MicroBatches:
+    "Batches one by one for fastai, an update's shares known beforehand."
+    n_inp = 1
+    def __init__(self, run): self.run = run
+    def __len__(self):
+        sized = hasattr(self.run.train, '__len__')
+        return len(self.run.train) if sized else self.run.n_steps*self.run.recipe.accumulate
+    def to(self, device): pass
+    def __iter__(self):
+        for batches in self.run.feed.one_epoch():
+            counts = self.run.counts(batches)
+            self.total = sum(counts)
+            for i,(b,n) in enumerate(zip(batches, counts)):
+                self.n, self.first, self.last = n, i == 0, i+1 == len(batches)
+                yield b, b['labels']
 
-# %% ../nbs/52_engines.ipynb #845e6721-2
-def _run_of(name, model, train, valid, settings):
-    "The same checked run that `train_loop` makes, for another engine."
-    known = {k: p.default for k,p in inspect.signature(train_loop).parameters.items() if k not in ('model', 'train', 'valid', *_loop_only)}
-    if wrong := [k for k in settings if k not in known]:
-        raise TypeError(f'{name} has no {wrong[0]}' + (': only train_loop keeps checkpoints' if wrong[0] in _loop_only else f'; it has {", ".join(known)}'))
-    known |= settings
-    progress = known.pop('progress')
-    return TrainingRun(model, train, valid, **known), progress
-
-# %% ../nbs/52_engines.ipynb #3fdf1595
+# %% ../nbs/52_engines.ipynb #fastai-accounts
 @lru_cache(maxsize=None)
-def _fastai():
-    "The fastai classes of this lesson, made when first needed."
-    import fastai.callback.progress, fastai.callback.schedule, fastai.callback.fp16 # they add no_bar, lr_find, fit_one_cycle, to_bf16 to a Learner
+def _accounts():
+    "The callback of `train_fastai`, made when first needed."
     from fastai.callback.core import Callback, CancelBatchException, CancelFitException
-    from fastai.data.core import DataLoaders, TfmdDL, TfmdLists
-    from fastai.learner import AvgLoss, Learner
-    from fastai.optimizer import OptimWrapper
-    from IPython.display import display
-    from types import SimpleNamespace
-
-    class LMDataLoader(TfmdDL):
-        def __init__(self, dataset=None, tokenizer=None, strategy=None, seed=42, **kwargs):
-            self.tokenizer,self.strategy,self.seed,self.epoch = tokenizer,_strategy(strategy, tokenizer),seed,0
-            self.fresh = LMCollator(tokenizer, self.strategy, generator=torch.Generator().manual_seed(seed))
-            self.frozen = LMCollator(tokenizer, self.strategy, seed=seed)
-            super().__init__(dataset, **{'num_workers': 0, **kwargs})
-        def new(self, dataset=None, cls=None, **kwargs):
-            return super().new(dataset, cls, **{**dict(tokenizer=self.tokenizer, strategy=self.strategy, seed=self.seed), **kwargs})
-        def create_batch(self, rows):
-            batch = (self.fresh if self.shuffle else self.frozen)([r[0] if isinstance(r, tuple) else r for r in rows])
-            return batch, batch['labels']
-        def retain(self, res, b): return res
-        def _one_pass(self): self._n_inp, self._types = 1, None # fastai would draw a batch to find out
-        def shuffle_fn(self, idxs):
-            order, self.epoch = epoch_order(len(idxs), self.seed, self.epoch), self.epoch+1
-            return [idxs[i] for i in order]
-        def show_batch(self, b=None, max_n=2, **kwargs): display(show_batch_labels((self.one_batch() if b is None else b)[0], self.tokenizer, n=max_n))
-
-    class TokenLoss(AvgLoss):
-        def accumulate(self, learn):
-            n = max(1, _n_scored(learn.y, learn.causal))
-            self.total, self.count = self.total + learn.to_detach(learn.loss.mean())*n, self.count + n
-
-    class Unpacked(Callback):
-        "Mixed precision turns a model's output into a plain dict."
-        order = 11
-        def after_pred(self):
-            if type(self.pred) is dict: self.learn.pred = SimpleNamespace(**self.pred)
-
-    class LMLearner(Learner):
-        @property
-        def lm(self): return self.model.lm
-        def _do_epoch_train(self):
-            self.dls.train.epoch = self.epoch
-            super()._do_epoch_train()
-        def show_results(self, ds_idx=1, dl=None, max_n=2, **kwargs):
-            batch = (self.dls[ds_idx] if dl is None else dl).one_batch()[0]
-            display(show_predictions(lm_predictions(self.lm, self.dls.train.tokenizer, {k: v[:max_n] for k,v in batch.items()})))
-        def export(self, fname='export'):
-            "A folder that `load_lm` reads, in place of fastai's pickle."
-            return save_lm(self.lm, self.dls.train.tokenizer, self.path/fname)
-
-    class MicroBatches:
-        "Batches one by one, an update's shares known beforehand."
-        n_inp = 1
-        def __init__(self, run): self.run = run
-        def __len__(self): return len(self.run.train) if hasattr(self.run.train, '__len__') else self.run.n_steps*self.run.accumulate
-        def to(self, device): pass
-        def __iter__(self):
-            for batches in self.run.feed.one_epoch():
-                counts = _counts(batches, self.run.causal)
-                self.total = sum(counts)
-                for i,(b,n) in enumerate(zip(batches, counts)):
-                    self.n, self.first, self.last = n, i == 0, i+1 == len(batches)
-                    yield b, b['labels']
 
     class Accounts(Callback):
         "One update of `train_loop`, told to fastai event by event."
         run_valid, order = False, 20
         def __init__(self, run): self.ours = run
         def before_batch(self):
-            run, dl = self.ours, self.dl
-            if not dl.first: return
+            run = self.ours
+            if not self.dl.first: return
             run.seed_update()
             self.opt.set_hyper('lr', run.lr_at(run.done))
             run.nats = 0.
         def after_loss(self):
             n = self.dl.n
-            self.learn.loss_grad = self.loss_grad * (n/self.dl.total) if n else sum(p.sum() for p in self.model.parameters())*0.
+            self.learn.loss_grad = self.loss_grad * (n/self.dl.total) if n else _nothing(self.model)
             self.ours.nats += self.loss.item()*n if n else 0.
             self.ours.check(self.ours.nats)
         def before_step(self):
             if not self.dl.last: raise CancelBatchException()
-            self.norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.ours.max_grad_norm).item()
+            self.ours.check_gradients()
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.ours.recipe.max_grad_norm)
+            self.norm = norm.item()
         def after_step(self): self.ours.record(self.epoch, self.ours.nats, self.dl.total, self.norm)
         def after_batch(self):
             if not self.dl.last: return
-            self.ours.evaluate()
+            self.ours.evaluate_if_due()
             self.model.train()
             if self.ours.done == self.ours.n_steps: raise CancelFitException()
-    return SimpleNamespace(**{k: v for k,v in locals().items()})
+    return Accounts
+
+# %% ../nbs/52_engines.ipynb #5bf2dca9
+@checked
+def train_fastai(
+    model:Model, # as in `train_loop`
+    train, # as in `train_loop`
+    valid=None, # as in `train_loop`
+    recipe:Recipe=None, # as in `train_loop`
+    n_bytes=None, # as in `train_loop`
+    progress:Flag=True, # as in `train_loop`
+    **changes, # as in `train_loop`
+)->History:
+    "`train_loop` with fastai's `Learner`: the same update, as callbacks. Lesson 5."
+    import fastai.callback.progress # it adds no_bar to a Learner
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from fastai.optimizer import OptimWrapper
+    run = TrainingRun(model, train, valid, recipe, n_bytes, **changes)
+    with run.going():
+        learn = Learner(
+            DataLoaders(_MicroBatches(run), []), TakesDict(run.model, True), loss_func=lambda out, y: out.loss,
+            opt_func=lambda groups, lr: OptimWrapper(opt=run.opt), cbs=_accounts()(run), wd_bn_bias=True,
+            train_bn=False, path=tempfile.gettempdir())
+        torch.manual_seed(run.recipe.seed)
+        run.evaluate_if_due()
+        with nullcontext() if progress else learn.no_bar(), learn.no_logging():
+            learn.fit(math.ceil(run.n_steps/run.per_epoch))
+    return run.finish()
+
+# %% ../nbs/52_engines.ipynb #9abd1ffc
+@checked
+def check_one_batch(
+    model:Model, # a transformers language model; it is not changed
+    batch, # dict with input_ids and labels; or fastai's (batch, labels); or a loader or DataLoaders, whose first batch is taken
+    untrained:Flag=False, # True: the loss must be near log(vocabulary)
+    n_steps:Count=60, # updates on this one batch
+    lr:Rate=3e-3, # their highest learning rate
+): # DataFrame: check, found, ok, hint (what is wrong, where something is)
+    "Before the first long run: shapes, ids, labels, loss, gradients, and can it learn one batch by heart? Lesson 5."
+    import pandas as pd
+    if not isinstance(batch, (dict, tuple)):
+        with own_streams('cpu'): batch = next(iter(getattr(batch, 'train', batch)))
+    if isinstance(batch, tuple): batch = batch[0]
+    rows = [*_shape_checks(model, batch)]
+    def fine(): return all(ok for *_,ok,_ in rows)
+    if fine(): rows += _label_checks(batch, is_causal(model))
+    if fine():
+        with own_streams('cpu'): rows += _model_checks(copy.deepcopy(model), batch, untrained, n_steps, lr)
+    rows = [(check, str(found), bool(ok), '' if ok else hint) for check,found,ok,hint in rows]
+    return pd.DataFrame(rows, columns=['check', 'found', 'ok', 'hint'])
+
+# %% ../nbs/52_engines.ipynb #batch-checks
+# each gives rows of (check, found, ok, hint)
+def _shape_checks(model, batch):
+    ids, labels, most = batch['input_ids'], batch['labels'], max_length_of(model)
+    n = model.get_input_embeddings().weight.shape[0]
+    yield ('shape', f'{tuple(ids.shape)}, {tuple(labels.shape)}', ids.shape == labels.shape and ids.dim() == 2,
+           'input_ids and labels must both be (batch, length)')
+    yield ('ids', f'{ids.min()} to {ids.max()}', ids.min() >= 0 and ids.max() < n,
+           f'the model has embeddings for {n} tokens: another tokenizer, or tokens added without add_tokens')
+    yield ('length', ids.shape[1], not most or ids.shape[1] <= most, f'the model reads at most {most} tokens')
+
+def _label_checks(batch, causal):
+    ids, labels = batch['input_ids'], batch['labels']
+    real = batch.get('attention_mask', torch.ones_like(ids)).bool()
+    asked = labels != IGNORE_INDEX
+    n = int((asked[:, 1:] if causal else asked).sum())
+    yield 'scored tokens', f'{n} of {int(real.sum())}', n > 0, 'every label is -100: nothing can be learnt'
+    pads = int((asked & ~real).sum())
+    yield 'scored padding', pads, pads == 0, 'labels of padding must be -100'
+    told = asked & real
+    same = (labels == ids)[told].float().mean().item()
+    ahead = (labels[:, :-1] == ids[:, 1:])[told[:, :-1]].float().mean().item()
+    if causal:
+        yield ('labels are the inputs', f'{same:.0%}', same > .5 or ahead < .9, 'the labels are shifted already, '
+               'and the model shifts them again: give it labels == input_ids')
+    else:
+        yield ('asked tokens still readable', f'{same:.0%}', same < .5,
+               'the model can read the answers: a masked model needs [MASK] in its input_ids')
+
+# %% ../nbs/52_engines.ipynb #model-checks
+def _model_checks(model, batch, untrained, n_steps, lr):
+    model.zero_grad()
+    loss = model(**{k: v.to(model.device) for k,v in batch.items()}).loss
+    now, uniform = loss.item(), math.log(model.get_input_embeddings().weight.shape[0])
+    near = abs(now/uniform - 1) < .15 if untrained else now < 1.15*uniform
+    low = 'far below, it can see the answers; ' if now < uniform else ''
+    yield ('loss', f'{now:.2f} nats, log V = {uniform:.2f}', near, f'a model that knows nothing has log V: {low}'
+           'labels or tokenizer do not belong to this model, or its weights are broken')
+    if not loss.requires_grad:
+        yield 'gradient', 'none at all', False, 'everything is frozen, or the loss is cut off from the model'
+        return
+    loss.backward()
+    trained = [(n, p) for n,p in model.named_parameters() if p.requires_grad]
+    dead = [(n, p) for n,p in trained if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    yield ('gradient', f'in {len(trained)-len(dead)} of {len(trained)}', not dead,
+           f'no gradient in {", ".join(n for n,_ in dead[:3])}: not used by the loss, or cut off')
+    for _,p in dead: p.requires_grad_(p.grad is not None) # the loop refuses what the loss does not use
+    try: after = train_loop(model, [batch], n_steps=n_steps, lr=lr, progress=False).losses[-1]
+    except FloatingPointError: after = math.nan
+    yield ('learns one batch', f'{now:.2f} to {after:.2f} nats', after < now/2,
+           f'{n_steps} updates on one batch should halve its loss: check the learning rate, what is frozen, and the labels')

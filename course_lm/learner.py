@@ -7,61 +7,142 @@ __all__ = ['lm_block', 'lm_dataloaders', 'lm_learner']
 
 # %% ../nbs/56_fastai_learner.ipynb #imports
 import tempfile
+from types import SimpleNamespace
 
-from .engines import TakesDict, _fastai
-from .models import layer_groups
+import fastai.callback.fp16, fastai.callback.progress, fastai.callback.schedule # to_bf16, no_bar, lr_find, fit_one_cycle
+import torch
+from fastai.callback.core import Callback
+from fastai.data.block import TransformBlock
+from fastai.data.core import DataLoaders, TfmdDL, TfmdLists
+from fastai.learner import AvgLoss, Learner
+from IPython.display import display
+
+from .engines import TakesDict
+from .finetuning import n_scored
+from .labels import BertMasking, CausalLabels, LMCollator, show_batch_labels
+from .models import layer_groups, save_lm
 from .perplexity import Perplexity, TokenAccuracy, token_nll
-from .support.checks import check_splits
+from .predictions import lm_predictions, show_predictions
+from .support.checks import Count, Flag, Seed, check_splits, checked
 from .support.inputs import is_causal
+from .support.kinds import Device, Model, Tokenizer
+from .support.randomness import epoch_order
+
+# %% ../nbs/56_fastai_learner.ipynb #lm-data-loader
+class LMDataLoader(TfmdDL):
+    "fastai's loader with the batches of `lm_loaders`: shuffled with fresh masks, or in order with frozen ones. Lesson 5."
+    def __init__(self, dataset=None, tokenizer=None, strategy=None, seed=42, **kwargs):
+        if strategy is None: strategy = CausalLabels() if tokenizer.mask_token_id is None else BertMasking()
+        self.tokenizer, self.strategy, self.seed, self.epoch = tokenizer, strategy, seed, 0
+        self.fresh = LMCollator(tokenizer, strategy, generator=torch.Generator().manual_seed(seed))
+        self.frozen = LMCollator(tokenizer, strategy, seed=seed)
+        super().__init__(dataset, **{'num_workers': 0, **kwargs})
+
+    def new(self, dataset=None, cls=None, **kwargs):
+        ours = dict(tokenizer=self.tokenizer, strategy=self.strategy, seed=self.seed)
+        return super().new(dataset, cls, **{**ours, **kwargs})
+
+    def create_batch(self, rows):
+        collate = self.fresh if self.shuffle else self.frozen
+        batch = collate([r[0] if isinstance(r, tuple) else r for r in rows])
+        return batch, batch['labels']
+
+    def retain(self, res, b): return res
+    def _one_pass(self): self._n_inp, self._types = 1, None # fastai would draw a batch to find out
+
+    def shuffle_fn(self, idxs):
+        order = epoch_order(len(idxs), self.seed, self.epoch)
+        self.epoch += 1
+        return [idxs[i] for i in order]
+
+    def show_batch(self, b=None, max_n=2, **kwargs):
+        batch = (self.one_batch() if b is None else b)[0]
+        display(show_batch_labels(batch, self.tokenizer, n=max_n))
 
 # %% ../nbs/56_fastai_learner.ipynb #d60b20df
+@checked
 def lm_block(
-    tokenizer, # for padding, masking and special tokens
+    tokenizer:Tokenizer, # for padding, masking and special tokens
     strategy=None, # of the labels; None: masked where the tokenizer has a mask token, else causal
-    seed:int=42, # of order and masks: the same batches as `lm_loaders`
-): # fastai TransformBlock
+    seed:Seed=42, # of order and masks: the same batches as `lm_loaders`
+)->TransformBlock:
     "For fastai's `DataBlock`: rows with `input_ids` in, batches for a language model out. Lesson 5."
-    from fastai.data.block import TransformBlock
-    return TransformBlock(dl_type=_fastai().LMDataLoader, dls_kwargs=dict(tokenizer=tokenizer, strategy=strategy, seed=seed, drop_last=False, num_workers=0))
+    more = dict(tokenizer=tokenizer, strategy=strategy, seed=seed, drop_last=False, num_workers=0)
+    return TransformBlock(dl_type=LMDataLoader, dls_kwargs=more)
+
+# %% ../nbs/56_fastai_learner.ipynb #lm-dataloaders
+@checked
 def lm_dataloaders(
     data, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
-    tokenizer, # for padding, masking and special tokens
+    tokenizer:Tokenizer, # for padding, masking and special tokens
     strategy=None, # of the labels; None: masked where the tokenizer has a mask token, else causal
-    batch_size:int=16, # examples in a batch
-    seed:int=42, # of order and masks: the same batches as `lm_loaders`
-    device=None, # None: fastai's choice
-): # fastai DataLoaders of (batch, labels)
+    batch_size:Count=16, # examples in a batch
+    seed:Seed=42, # of order and masks: the same batches as `lm_loaders`
+    device:Device=None, # None: fastai's choice
+)->DataLoaders: # of (batch, labels)
     "fastai's `DataLoaders` over the same batches as `lm_loaders`. Lesson 5."
-    f = _fastai()
-    made = [f.LMDataLoader(f.TfmdLists(ds, _itself), bs=batch_size, shuffle=i == 0, drop_last=False, device=device, tokenizer=tokenizer, strategy=strategy, seed=seed)
-            for i,ds in enumerate(check_splits(data))]
-    return f.DataLoaders(*made, device=device)
+    more = dict(drop_last=False, device=device, tokenizer=tokenizer, strategy=strategy, seed=seed)
+    made = [LMDataLoader(TfmdLists(rows, _itself), bs=batch_size, shuffle=i == 0, **more)
+            for i,rows in enumerate(check_splits(data))]
+    return DataLoaders(*made, device=device)
+
 def _itself(x): return x
 
-# %% ../nbs/56_fastai_learner.ipynb #5cd4f201-2
-def _groups(model): return list(layer_groups(model).values())
+# %% ../nbs/56_fastai_learner.ipynb #lm-learner-class
+class TokenLoss(AvgLoss):
+    "fastai's training loss with every scored token of one weight."
+    def accumulate(self, learn):
+        n = max(1, n_scored(learn.y, learn.causal))
+        self.total += learn.to_detach(learn.loss.mean())*n
+        self.count += n
+
+class Unpacked(Callback):
+    "Mixed precision turns a model's output into a plain dict; this turns it back."
+    order = 11
+    def after_pred(self):
+        if type(self.pred) is dict: self.learn.pred = SimpleNamespace(**self.pred)
+
+class LMLearner(Learner):
+    "fastai's `Learner` for a language model, which is `learn.lm`. Lesson 5."
+    @property
+    def lm(self): return self.model.lm
+
+    def _do_epoch_train(self):
+        self.dls.train.epoch = self.epoch
+        super()._do_epoch_train()
+
+    def show_results(self, ds_idx=1, dl=None, max_n=2, **kwargs):
+        batch = (self.dls[ds_idx] if dl is None else dl).one_batch()[0]
+        rows = {k: v[:max_n] for k,v in batch.items()}
+        display(show_predictions(lm_predictions(self.lm, self.dls.train.tokenizer, rows)))
+
+    def export(self, fname='export'):
+        "A folder that `load_lm` reads, in place of fastai's pickle."
+        return save_lm(self.lm, self.dls.train.tokenizer, self.path/fname)
 
 # %% ../nbs/56_fastai_learner.ipynb #8a075454
+@checked
 def lm_learner(
     dls, # what `lm_dataloaders` gives
-    model, # a transformers language model
+    model:Model, # a transformers language model
     loss='model', # 'model': the one it returns; 'fastai': computed outside from logits and labels; or f(logits, labels)
     metrics=None, # None: perplexity (causal only) and accuracy, both without the -100
     path=None, # where lr_find, save and export write; None: a new temporary folder
-    splitter=None, # model -> groups of parameters, for `freeze_to` and for rates by group; None: those of layer_groups
-    train_bn:bool=False, # True: fastai trains norms even in frozen groups
-    **kwargs, # to fastai's Learner: opt_func, cbs, wd, moms, ...
-): # fastai Learner; the model itself is learn.lm
+    train_bn:Flag=False, # True: fastai trains norms even in frozen groups
+    **kwargs, # to fastai's Learner: opt_func, cbs, wd, moms, splitter (None: embeddings, each block, head), ...
+)->LMLearner: # the model itself is learn.lm
     "A fastai `Learner` for a causal or masked language model. Raises `ValueError` for an unknown `loss`. Lesson 5."
-    f, causal = _fastai(), is_causal(model)
-    if loss != 'model' and loss != 'fastai' and not callable(loss): raise ValueError(f"loss={loss!r} must be 'model', 'fastai' or a function of logits and labels")
-    outside = (lambda logits, y: token_nll(logits, y, causal).mean()) if loss == 'fastai' else loss
+    if loss not in ('model', 'fastai') and not callable(loss):
+        raise ValueError(f"loss={loss!r} must be 'model', 'fastai' or a function of logits and labels")
+    causal = is_causal(model)
+    outside = loss if callable(loss) else lambda logits, y: token_nll(logits, y, causal).mean()
     def loss_func(out, y): return out.loss if loss == 'model' else outside(out.logits, y)
-    if metrics is None and causal: metrics = [Perplexity(), TokenAccuracy()]
-    if metrics is None: metrics = [TokenAccuracy(shift=False), TokenAccuracy(5, shift=False)]
-    metrics = [m.as_fastai() if hasattr(m, 'as_fastai') else m for m in metrics]
-    learn = f.LMLearner(dls, TakesDict(model, loss == 'model'), loss_func=loss_func, metrics=metrics, path=path or tempfile.mkdtemp(prefix='course_lm-'),
-                        splitter=splitter or _groups, train_bn=train_bn, **kwargs)
-    learn.add_cb(f.Unpacked())
-    learn.causal, learn.recorder.loss = causal, f.TokenLoss()
+    masked_metrics = [TokenAccuracy(shift=False), TokenAccuracy(5, shift=False)]
+    if metrics is None: metrics = [Perplexity(), TokenAccuracy()] if causal else masked_metrics
+    kwargs = dict(path=path or tempfile.mkdtemp(prefix='course_lm-'), splitter=_splitter) | kwargs
+    learn = LMLearner(dls, TakesDict(model, loss == 'model'), loss_func=loss_func, metrics=metrics, train_bn=train_bn, **kwargs)
+    learn.add_cb(Unpacked())
+    learn.causal, learn.recorder.loss = causal, TokenLoss()
     return learn
+
+def _splitter(model): return list(layer_groups(model).values())
