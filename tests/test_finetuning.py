@@ -12,7 +12,6 @@ from course_lm.models import (
     _grow, add_tokens, fix_pad, load_lm, new_model, save_lm, tiny_bert_config,
     tiny_gpt_config)
 from course_lm.predictions import fill_mask, generate_text, lm_predictions, show_predictions
-from course_lm.learner import lm_dataloaders, lm_learner
 from course_lm.chunking import lm_datasets
 from course_lm.data import train_tokenizer
 from course_lm.labels import BertMasking, CausalLabels, LMCollator
@@ -240,13 +239,144 @@ def test_accumulation_is_the_gradient_of_all(lengths, cut):
     assert n == n2 == sum(lengths) - len(lengths) and nats == pytest.approx(nats2, rel=1e-5)
     for a,b in zip(whole, split): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
-@given(st.integers(1, 200), st.floats(0, .99), st.sampled_from(['one_cycle', 'linear', 'cosine', 'constant']))
+SCHEDULES = ['one_cycle', 'linear', 'cosine', 'cosine_with_min_lr', 'constant', 'wsd']
+
+@given(st.integers(1, 200), st.floats(0, .99), st.sampled_from(SCHEDULES))
 def test_lr_factor_stays_between_0_and_1(n, warmup, schedule):
     f = [ft.lr_factor(i, n, schedule, warmup) for i in range(n)]
     assert all(0 <= x <= 1 + 1e-12 for x in f)
     peak = f.index(max(f))
     assert f[:peak] == sorted(f[:peak])
     if schedule != 'constant': assert f[peak:] == sorted(f[peak:], reverse=True)
+
+@pytest.mark.parametrize('n, warmup', [(1, 0), (1, 1), (7, 3), (100, 10), (100, 25), (50, 60)])
+@pytest.mark.parametrize('schedule', ['linear', 'cosine', 'cosine_with_min_lr', 'constant'])
+def test_a_name_means_what_it_means_in_transformers(schedule, n, warmup):
+    import transformers as t
+    opt = torch.optim.SGD([torch.zeros(1)], lr=1.)
+    peer = {'linear': t.get_linear_schedule_with_warmup(opt, warmup, n), 'cosine': t.get_cosine_schedule_with_warmup(opt, warmup, n),
+            'cosine_with_min_lr': t.get_cosine_with_min_lr_schedule_with_warmup(opt, warmup, n, min_lr_rate=.1),
+            'constant': t.get_constant_schedule_with_warmup(opt, warmup)}[schedule].lr_lambdas[0]
+    for i in range(n): assert ft.lr_factor(i, n, schedule, warmup) == pytest.approx(peer(i), abs=1e-12)
+
+@pytest.mark.parametrize('share', [.1, .25, .3, .6])
+def test_one_cycle_is_that_of_fastai(share):
+    from fastai.callback.schedule import combined_cos
+    theirs = combined_cos(share, 1/25, 1, 1e-5)
+    for i in range(50): assert ft.lr_factor(i, 50, 'one_cycle', share) == pytest.approx(float(theirs(i/50)), abs=1e-6)
+
+def test_warm_up_stable_decay():
+    known = [ft.lr_factor(i, 5, 'wsd', 0, decay=3) for i in range(5)]
+    assert known == pytest.approx([1, 1, .5, 1 - math.sqrt(.5), 1 - math.sqrt(.75)])
+    assert [ft.lr_factor(i, None, 'wsd', 4) for i in range(6)] == [.25, .5, .75, 1, 1, 1], 'no update is wasted'
+    assert [ft.lr_factor(i, 100, 'wsd', 10, .2) for i in range(80)] == [ft.lr_factor(i, None, 'wsd', 10) for i in range(80)]
+    assert ft.lr_factor(99, 100, 'wsd', 10, .2) == ft.lr_factor(99, 100, 'wsd', 10, 20) == pytest.approx(1 - math.sqrt(20/21))
+    assert ft.lr_factor(5, 10, 'wsd', 0, decay=0) == 1
+
+def test_lr_factor_refuses():
+    with pytest.raises(ValueError, match="schedule='triangle' must be"): ft.lr_factor(0, 10, 'triangle')
+    with pytest.raises(ValueError, match='n_steps=None'): ft.lr_factor(0, None, 'cosine', 3)
+    with pytest.raises(ValueError, match='n_steps=None'): ft.lr_factor(0, None, 'wsd', .1)
+    with pytest.raises(ValueError, match='step=-1 must be'): ft.lr_factor(-1, 10)
+    assert ft.lr_factor(15, 10, 'one_cycle') == pytest.approx(1e-5), 'after the end it stays where it ended'
+
+def test_the_order_of_an_epoch():
+    batches = ft.ShuffledBatches(10, batch_size=4, seed=1)
+    first, second = list(batches), list(batches)
+    assert first != second and [len(b) for b in first] == [4, 4, 2] and len(batches) == 3
+    batches.set_epoch(0)
+    assert list(batches) == first
+    batches.set_epoch(1, start=2)
+    assert list(batches) == second[2:]
+    with pytest.raises(ValueError, match='n=0 must be a whole number of at least 1'): ft.ShuffledBatches(0, 4)
+
+def test_loaders_refuse(data, tok):
+    import datasets
+    with pytest.raises(ValueError, match="'train' and 'valid'"): ft.lm_loaders({'train': data['train']}, tok)
+    with pytest.raises(ValueError, match='input_ids'): ft.lm_loaders((datasets.Dataset.from_dict({'text': ['a']}),)*2, tok)
+
+
+# The optimizer
+
+def test_what_is_decayed(lm):
+    opt = ft.lm_optimizer(lm, 1e-3, weight_decay=.1)
+    groups = {g['kind']: g for g in opt.param_groups}
+    assert {k: g['weight_decay'] for k,g in groups.items()} == dict(matrix=.1, embedding=0., vector=0.)
+    assert {p.ndim for p in groups['vector']['params']} == {1}
+    assert sum(len(g['params']) for g in groups.values()) == len(list(lm.parameters()))
+    assert sum(p.numel() for g in groups.values() for p in g['params']) == lm.num_parameters()
+    names = ft.decay_groups(lm)
+    assert {n.split('.')[-2][:2] for n,_ in names['vector'] if n.endswith('weight')} == {'ln'}
+    with pytest.raises(ValueError, match='lr=0 must be a number above 0'): ft.lm_optimizer(lm, lr=0)
+    with pytest.raises(ValueError, match='everything is frozen'): ft.decay_groups(lm.requires_grad_(False))
+
+def test_another_optimizer(lm):
+    class Mine(torch.optim.SGD):
+        def __init__(self, groups, lr, betas): super().__init__(groups, lr=lr, momentum=betas[0])
+    opt = ft.lm_optimizer(lm, .1, .2, (.8, .9), make=Mine)
+    assert isinstance(opt, Mine) and [(g['kind'], g['momentum'], g['weight_decay']) for g in opt.param_groups] == [
+        ('matrix', .8, .2), ('embedding', .8, 0.), ('vector', .8, 0.)]
+
+
+# The gradient
+
+def test_a_share_of_the_gradient_and_16_bits(lm, tok):
+    collate = LMCollator(tok)
+    rows = [{'input_ids': list(range(5, 5+n))} for n in (4, 9, 12, 7)]
+    def grads(model, *args, **kw):
+        model.zero_grad()
+        sums = ft.gradient(model, *args, True, 'cpu', **kw)
+        return sums, [p.grad.clone() for p in model.parameters()]
+    lm.eval()
+    (nats, n), whole = grads(lm, [collate(rows)])
+    parts = [grads(lm, [collate(part)], total=n) for part in (rows[:1], rows[1:])]
+    assert [s[1] for s,_ in parts] == [n, n] and sum(s[0] for s,_ in parts) == pytest.approx(nats, rel=1e-5)
+    for a,b,c in zip(whole, *(g for _,g in parts)): torch.testing.assert_close(a, b + c, rtol=1e-3, atol=1e-6)
+    nothing = dict(input_ids=torch.ones(1, 3, dtype=torch.long), labels=torch.full((1, 3), -100))
+    assert ft.gradient(lm, [nothing], True, 'cpu', total=8) == (0., 8), 'another process has them'
+    (half, _), _ = grads(lm, [collate(rows)], bf16=True)
+    assert half != nats and half == pytest.approx(nats, rel=2e-2)
+
+def test_each_text_of_a_classifier_is_one(mtok):
+    import transformers as t
+    config = tiny_bert_config(mtok, n_layer=1, n_embd=16)
+    torch.manual_seed(0)
+    model = t.ModernBertForSequenceClassification(config).eval()
+    ids = torch.randint(5, 300, (6, 8))
+    batches = [dict(input_ids=ids[:4], labels=torch.tensor([0, 1, 1, 0])), dict(input_ids=ids[4:], labels=torch.tensor([1, 1]))]
+    nats, n = ft.gradient(model, batches, False, 'cpu')
+    assert n == 6 and nats == pytest.approx(sum(model(**b).loss.item()*len(b['labels']) for b in batches))
+    assert ft.n_scored(batches[0]['labels'], causal=True) == 4
+
+
+# Recipes
+
+def test_a_recipe_is_looked_through_at_once():
+    for field,value in dict(lr=0, epochs=0, n_steps=0, accumulate=0, batch_size=0, warmup_steps=-1, decay=-1, eval_every=0).items():
+        with pytest.raises(ValueError, match=f'{field}={value} must be'): ft.Recipe(**{field: value})
+    with pytest.raises(ValueError, match='max_grad_norm=nan'): ft.Recipe(max_grad_norm=math.nan)
+    with pytest.raises(TypeError, match='keep_best=1 must be True or False'): ft.Recipe(keep_best=1)
+    assert ft.Recipe(max_grad_norm=math.inf, warmup_steps=0).betas == (.9, .99)
+
+def test_changes_of_a_recipe():
+    from dataclasses import replace
+    mine = ft.Recipe(lr=1e-4, epochs=3)
+    assert ft.Recipe.of(mine, lr=2e-4) == replace(mine, lr=2e-4) and mine.lr == 1e-4
+    assert ft.Recipe.of() == ft.Recipe()
+    with pytest.raises(TypeError, match="learning_rate=1 is nothing that can be set: Recipe has lr, "): ft.Recipe.of(learning_rate=1)
+    with pytest.raises(TypeError, match='as after model.to'): ft.Recipe.of(device='cpu')
+    with pytest.raises(TypeError, match='Checkpoints'): ft.Recipe.of(save_every=3)
+
+def test_a_recipe_and_single_fields(tok, data):
+    train, _ = ft.lm_loaders(data, tok, batch_size=8)
+    runs = [ft.train_loop(new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)), train, progress=False, **kw)
+            for kw in (dict(recipe=ft.Recipe(lr=2e-3, n_steps=4)), dict(lr=2e-3, n_steps=4), dict(recipe=ft.Recipe(lr=1, n_steps=4), lr=2e-3))]
+    assert runs[0].steps == runs[1].steps == runs[2].steps
+    with pytest.raises(TypeError, match='train holds batches'): ft.train_loop(new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)), train, batch_size=4)
+    with pytest.raises(TypeError, match='recipe='): ft.train_loop(new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)), train, recipe='adam')
+
+
+# The loop itself
 
 def test_epochs_steps_and_evaluations(lm, tok, data):
     train, valid = ft.lm_loaders(data, tok, batch_size=8)
@@ -274,6 +404,62 @@ def test_used_up_iterators_and_frozen_models(lm, tok, data):
     with pytest.raises(ValueError, match='everything is frozen'): ft.train_loop(lm, train)
     with pytest.raises(ValueError, match="schedule='x'"): ft.train_loop(lm, train, schedule='x')
 
+def test_what_cannot_be_trained_on(lm, tok, data):
+    some = torch.randint(5, 300, (8, 64), generator=torch.Generator().manual_seed(1))
+    with pytest.raises(ValueError, match='train is empty'): ft.train_loop(lm, [], n_steps=1, progress=False)
+    with pytest.raises(ValueError, match="dict with 'labels'"): ft.train_loop(lm, [{'input_ids': some}], progress=False)
+    nothing = dict(input_ids=some, labels=torch.full_like(some, -100))
+    with pytest.raises(ValueError, match='every label of this update is -100'): ft.train_loop(lm, [nothing], progress=False)
+    train, _ = ft.lm_loaders(data, tok, batch_size=8)
+    with pytest.raises(ValueError, match='epochs=0'): ft.train_loop(lm, train, epochs=0)
+    lm.unused = torch.nn.Parameter(torch.zeros(3))
+    with pytest.raises(ValueError, match='unused is trainable but took no part in the loss'): ft.train_loop(lm, train, progress=False)
+    with torch.no_grad(): lm.transformer.wte.weight[5] = math.nan
+    with pytest.raises(FloatingPointError, match='the loss of update 1 is nan'): ft.train_loop(lm, train, progress=False)
+
+class Stop(Exception): pass
+
+@pytest.mark.parametrize('how', ['to the end', 'interrupted', 'in an evaluation'])
+def test_mode_gradients_and_streams_are_as_before(how, lm, tok, data, monkeypatch):
+    train, valid = ft.lm_loaders(data, tok, batch_size=8)
+    lm.eval()
+    lm.transformer.h[0].train()
+    lm.lm_head.weight.grad = torch.ones_like(lm.lm_head.weight)
+    modes = [m.training for m in lm.modules()]
+    def stop(self, nats): raise Stop
+    def evaluate(model): raise Stop
+    if how == 'interrupted': monkeypatch.setattr(ft.TrainingRun, 'check', stop)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    run = lambda: ft.train_loop(lm, train, n_steps=3, evaluate=evaluate if how == 'in an evaluation' else None, progress=False)
+    if how == 'to the end': run()
+    else:
+        with pytest.raises(Stop): run()
+    assert torch.equal(torch.get_rng_state(), state) and [m.training for m in lm.modules()] == modes
+    assert lm.lm_head.weight.grad.eq(1).all() and sum(p.grad is not None for p in lm.parameters()) == 1
+
+def test_a_gradient_that_was_there_before_is_not_learnt_from(tok, data):
+    train, _ = ft.lm_loaders(data, tok, batch_size=8)
+    clean, dirty = new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)), new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
+    for p in dirty.parameters(): p.grad = torch.ones_like(p)
+    assert ft.train_loop(clean, train, n_steps=3, progress=False).steps == ft.train_loop(dirty, train, n_steps=3, progress=False).steps
+
+def test_evaluations_of_ones_own(lm, tok, data):
+    train, _ = ft.lm_loaders(data, tok, batch_size=8)
+    found = iter([.5, .7, .9, .9, .6])
+    weights = []
+    def evaluate(model):
+        weights.append(model.lm_head.weight.detach().clone())
+        return dict(valid_accuracy=next(found), other=1)
+    own = dict(evaluate=evaluate, n_steps=4, eval_every=1, keep_best=True, progress=False)
+    h = ft.train_loop(lm, train, criterion='valid_accuracy', **own)
+    assert [e['valid_accuracy'] for e in h.evals] == [.5, .7, .9, .9, .6] and h.evals[0].keys() == {'step', 'epoch', 'train_loss', 'valid_accuracy', 'other'}
+    assert h.best_by('valid_accuracy')['step'] == 2, 'the first of the best'
+    same(lm.lm_head.weight.detach(), weights[2])
+    found = iter([.5])
+    with pytest.raises(ValueError, match="criterion='valid_loss' is not among what was measured: step, epoch"): ft.train_loop(lm, train, **own)
+    assert ft.History(evals=[dict(perplexity=3), dict(perplexity=2)]).best_by('perplexity') == dict(perplexity=2)
+
 def test_masked_loaders_are_fresh_and_frozen(mtok):
     data = lm_datasets(texts[:40], texts[40:], mtok, 16)
     train, valid = ft.lm_loaders(data, mtok, batch_size=8)
@@ -285,31 +471,6 @@ def test_masked_loaders_are_fresh_and_frozen(mtok):
     model = new_model(tiny_bert_config(mtok, n_layer=2, n_embd=32))
     h = ft.train_loop(model, train, valid, epochs=1, progress=False)
     assert h.steps[0]['tokens'] == pytest.approx(.15*8*14, abs=25)
-
-
-# fastai
-
-@pytest.mark.filterwarnings('ignore::FutureWarning')
-def test_fastai_sees_the_same_batches_and_losses(tok, data, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    dls, (train, valid) = lm_dataloaders(data, tok, batch_size=8, device='cpu'), ft.lm_loaders(data, tok, batch_size=8)
-    seen = []
-    def run(loss, epochs=2):
-        learn = lm_learner(dls, new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)), loss=loss)
-        with learn.no_bar(), learn.no_logging():
-            learn.lr_find(num_it=3, show_plot=False)
-            learn.fit(epochs, 1e-3)
-        return learn
-    a, b = run('model'), run('fastai')
-    torch.testing.assert_close(torch.stack(a.recorder.losses), torch.stack(b.recorder.losses))
-    score = evaluate_lm(a.lm, valid)
-    assert a.recorder.values[-1][1] == pytest.approx(score.cross_entropy, rel=1e-4) and a.recorder.values[-1][2] == pytest.approx(score.perplexity, rel=1e-4)
-    assert list(tmp_path.iterdir()) == []
-    for epoch in range(2):
-        dls.train.epoch = epoch; train.batch_sampler.set_epoch(epoch)
-        mine, theirs = list(train), [x for x,_ in dls.train]
-        assert len(mine) == len(theirs)
-        for x,y in zip(mine, theirs): same(x['input_ids'], y['input_ids'])
 
 
 # Looking and generating

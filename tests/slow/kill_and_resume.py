@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 import transformers.models.gpt2.modeling_gpt2, transformers.models.modernbert.modeling_modernbert # here once, and not in every child
 
+from course_lm.checkpoints import Checkpoints
 from course_lm.chunking import lm_datasets
 from course_lm.data import python_docs, train_tokenizer
 from course_lm.finetuning import lm_loaders, train_loop
@@ -43,7 +44,7 @@ def train(data, out, checkpoint, masked, n_steps=150, **settings):
     for m in model.modules():
         if isinstance(m, torch.nn.Dropout): m.p = .1
     history = train_loop(model, *lm_loaders(rows, tokenizer, batch_size=8), n_steps=n_steps, lr=3e-3, eval_every=20, seed=3, progress=False,
-                         checkpoint=checkpoint, save_every=None if checkpoint is None else 4, **settings)
+                         checkpoints=None if checkpoint is None else Checkpoints(checkpoint, every=4), **settings)
     save_file({n: p.detach().clone() for n,p in model.named_parameters()}, f'{out}.safetensors')
     Path(f'{out}.half').write_text(json.dumps([history.steps, history.evals]))
     os.replace(f'{out}.half', f'{out}.json')
@@ -55,7 +56,7 @@ def start(*args, **settings):
     return child
 
 
-def writing(folder): return any(p.name.startswith('.half-') for p in folder.iterdir()) if folder.exists() else False
+def writing(folder): return any(p.name.startswith('.part-') for p in folder.iterdir()) if folder.exists() else False
 
 
 def kill(child, folder, wait, in_a_write):
