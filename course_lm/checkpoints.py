@@ -7,7 +7,7 @@ __all__ = ['Checkpoints']
 
 # %% ../nbs/51_checkpoints.ipynb #imports
 import json, re, shutil, time
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch

@@ -217,7 +217,7 @@ def train_fastai(
     **changes, # as in `train_loop`
 )->History:
     "`train_loop` with fastai's `Learner`: the same update, as callbacks. Lesson 5."
-    import fastai.callback.progress # it adds no_bar to a Learner
+    import fastai.callback.progress # noqa: F401, it adds no_bar to a Learner
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.optimizer import OptimWrapper

@@ -304,7 +304,7 @@ def _generators(*loaders):
 # %% ../nbs/50_fine_tuning.ipynb #feed
 class _Feed:
     "The batches of each update, epoch after epoch; knows where it is, and can go on from there."
-    def __init__(self, train, accumulate=1, generators=(), device=torch.device('cpu')):
+    def __init__(self, train, accumulate, generators, device):
         self.train = train
         self.accumulate = accumulate
         self.generators = list(generators)
@@ -427,7 +427,7 @@ def check(self:TrainingRun, nats):
 
 @patch
 def check_gradients(self:TrainingRun):
-    if not self.done: check_gradients(self.model)
+    if not self.done: check_used(self.model)
 
 @patch
 def record(self:TrainingRun, epoch, nats, tokens, norm):
@@ -477,11 +477,11 @@ def go_to(self:TrainingRun, state):
     self.feed.go_to(**state['place'])
 
 # %% ../nbs/50_fine_tuning.ipynb #7d5b478a-2
-def check_gradients(model):
+def check_used(model):
     "Raises `ValueError` where a trainable parameter outside the body got no gradient: the loss does not use it."
     body = getattr(model, 'base_model_prefix', '') + '.'
     for name,p in model.named_parameters():
         if p.requires_grad and p.grad is None and not name.startswith(body):
             raise ValueError(f'{name} is trainable but took no part in the loss: the model does not use it')
 
-_check_gradients = check_gradients # until classification has moved
+_check_gradients = check_used # until classification has moved

@@ -9,7 +9,7 @@ __all__ = ['lm_block', 'lm_dataloaders', 'lm_learner']
 import tempfile
 from types import SimpleNamespace
 
-import fastai.callback.fp16, fastai.callback.progress, fastai.callback.schedule # to_bf16, no_bar, lr_find, fit_one_cycle
+import fastai.callback.fp16, fastai.callback.progress, fastai.callback.schedule # noqa: F401, methods of a Learner
 import torch
 from fastai.callback.core import Callback
 from fastai.data.block import TransformBlock

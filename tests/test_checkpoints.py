@@ -1,6 +1,6 @@
 """Lesson 5: runs that are killed and go on; checkpoints that are refused, damaged or not ours."""
 import json, math, os, shutil
-from pathlib import Path
+from functools import partial
 
 import numpy as np, pytest, torch
 
@@ -8,7 +8,7 @@ from course_lm import finetuning as ft
 from course_lm.checkpoints import Checkpoints
 from course_lm.labels import BertMasking, LMCollator
 from course_lm.models import load_lm
-from tests.toys import a_model, chunks, loaders, same, texts, toks
+from tests.toys import a_model, chunks, loaders, same, toks
 
 pytestmark = [pytest.mark.filterwarnings('ignore::FutureWarning'), pytest.mark.filterwarnings('ignore::UserWarning')]
 
@@ -43,7 +43,7 @@ def test_any_step(masked, tmp_path, monkeypatch):
     whole = a_run(masked=masked)
     for stops in ([1], [4, 5], [9], [10, 23]): # within an epoch, at its end, before the first checkpoint, twice
         folder = tmp_path/str(stops[0])
-        for s in stops: killed_at(s, monkeypatch, lambda: a_run(folder, masked))
+        for s in stops: killed_at(s, monkeypatch, partial(a_run, folder, masked))
         assert_same_run(whole, a_run(folder, masked))
     at_once, calls = a_run(folder, masked), []
     monkeypatch.setattr(ft.TrainingRun, 'update', lambda *args: calls.append(args))

@@ -1,5 +1,5 @@
 """Lesson 5 beyond what its notebook shows: interruptions, caches, odd tokenizers, laws on random input."""
-import math, os, subprocess, sys, warnings
+import math, os, subprocess, sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,7 +14,7 @@ from course_lm.models import (
 from course_lm.predictions import fill_mask, generate_text, lm_predictions, show_predictions
 from course_lm.chunking import lm_datasets
 from course_lm.data import train_tokenizer
-from course_lm.labels import BertMasking, CausalLabels, LMCollator
+from course_lm.labels import BertMasking, LMCollator
 from course_lm.perplexity import evaluate_lm
 
 texts = [f'The name {a} is bound to the {b} of the {c}, and not to its {d}.' for a in 'xyz' for b in ('value', 'type', 'class')

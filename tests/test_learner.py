@@ -1,7 +1,7 @@
 """Lesson 5: fastai, and groups of layers."""
 import math
 
-import pytest, torch
+import datasets, pytest, torch
 
 from course_lm import finetuning as ft
 from course_lm.chunking import lm_datasets
@@ -134,7 +134,6 @@ def test_fastai_sees_the_same_batches_and_losses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data, tok = chunks(), toks[False]
     dls, (train, valid) = lm_dataloaders(data, tok, batch_size=8, device='cpu'), ft.lm_loaders(data, tok, batch_size=8)
-    seen = []
     def run(loss, epochs=2):
         learn = lm_learner(dls, a_model(dropout=0.), loss=loss)
         with learn.no_bar(), learn.no_logging():
