@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .labels import BertMasking, CausalLabels, LMCollator
+from .labels import LabelStrategy, LMCollator
 from .models import load_lm, save_lm
 from .perplexity import evaluate_lm
 from .support.checks import (
@@ -56,23 +56,17 @@ class ShuffledBatches:
         self.set_epoch(self.epoch + 1)
         for i in range(start*self.batch_size, self.n, self.batch_size): yield order[i:i+self.batch_size]
 
-# %% ../nbs/50_fine_tuning.ipynb #33d7a3cb-1
-def _strategy(strategy, tokenizer):
-    if strategy is not None: return strategy
-    return CausalLabels() if tokenizer.mask_token_id is None else BertMasking()
-
 # %% ../nbs/50_fine_tuning.ipynb #33d7a3cb-3
 @checked
 def lm_loaders(
     data, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
     tokenizer:Tokenizer, # for padding, masking and special tokens
-    strategy=None, # of the labels; None: masked where the tokenizer has a mask token, else causal
+    strategy:LabelStrategy=None, # None: BertMasking() where there is a mask token, else CausalLabels()
     batch_size:Count=16, # examples in a batch
     seed:Seed=42, # of order and masks
 )->tuple: # (train, valid): PyTorch DataLoaders of batches for the model
     "Chunks to batches: shuffled with fresh masks for training, in order with frozen masks for validation. Lesson 5."
     train, valid = check_splits(data)
-    strategy = _strategy(strategy, tokenizer)
     fresh = LMCollator(tokenizer, strategy, generator=torch.Generator().manual_seed(seed))
     frozen = LMCollator(tokenizer, strategy, seed=seed)
     return (DataLoader(train, batch_sampler=ShuffledBatches(len(train), batch_size, seed), collate_fn=fresh),

@@ -19,7 +19,7 @@ from IPython.display import display
 
 from .engines import TakesDict
 from .finetuning import n_scored
-from .labels import BertMasking, CausalLabels, LMCollator, show_batch_labels
+from .labels import LabelStrategy, LMCollator, show_batch_labels
 from .models import layer_groups, save_lm
 from .perplexity import Perplexity, TokenAccuracy, token_nll
 from .predictions import lm_predictions, show_predictions
@@ -32,7 +32,6 @@ from .support.randomness import epoch_order
 class LMDataLoader(TfmdDL):
     "fastai's loader with the batches of `lm_loaders`: shuffled with fresh masks, or in order with frozen ones. Lesson 5."
     def __init__(self, dataset=None, tokenizer=None, strategy=None, seed=42, **kwargs):
-        if strategy is None: strategy = CausalLabels() if tokenizer.mask_token_id is None else BertMasking()
         self.tokenizer, self.strategy, self.seed, self.epoch = tokenizer, strategy, seed, 0
         self.fresh = LMCollator(tokenizer, strategy, generator=torch.Generator().manual_seed(seed))
         self.frozen = LMCollator(tokenizer, strategy, seed=seed)
@@ -63,7 +62,7 @@ class LMDataLoader(TfmdDL):
 @checked
 def lm_block(
     tokenizer:Tokenizer, # for padding, masking and special tokens
-    strategy=None, # of the labels; None: masked where the tokenizer has a mask token, else causal
+    strategy:LabelStrategy=None, # None: BertMasking() where there is a mask token, else CausalLabels()
     seed:Seed=42, # of order and masks: the same batches as `lm_loaders`
 )->TransformBlock:
     "For fastai's `DataBlock`: rows with `input_ids` in, batches for a language model out. Lesson 5."
@@ -75,7 +74,7 @@ def lm_block(
 def lm_dataloaders(
     data, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
     tokenizer:Tokenizer, # for padding, masking and special tokens
-    strategy=None, # of the labels; None: masked where the tokenizer has a mask token, else causal
+    strategy:LabelStrategy=None, # None: BertMasking() where there is a mask token, else CausalLabels()
     batch_size:Count=16, # examples in a batch
     seed:Seed=42, # of order and masks: the same batches as `lm_loaders`
     device:Device=None, # None: fastai's choice
@@ -139,6 +138,7 @@ def lm_learner(
     def loss_func(out, y): return out.loss if loss == 'model' else outside(out.logits, y)
     masked_metrics = [TokenAccuracy(shift=False), TokenAccuracy(5, shift=False)]
     if metrics is None: metrics = [Perplexity(), TokenAccuracy()] if causal else masked_metrics
+    metrics = [m.as_fastai() if hasattr(m, 'as_fastai') else m for m in metrics]
     kwargs = dict(path=path or tempfile.mkdtemp(prefix='course_lm-'), splitter=_splitter) | kwargs
     learn = LMLearner(dls, TakesDict(model, loss == 'model'), loss_func=loss_func, metrics=metrics, train_bn=train_bn, **kwargs)
     learn.add_cb(Unpacked())
