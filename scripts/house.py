@@ -227,12 +227,16 @@ def public_names(source: str) -> list[str]:
     return []
 
 
+def gives_kind(f: ast.FunctionDef) -> bool:
+    return f.returns is not None and ast.unparse(f.returns).strip("'\"") == "Kind"
+
+
 def field_types(source: str) -> set[str]:
-    "The field types of a module: made by `Kind`, by `@kind`, or by a function that gives a `Kind` back."
+    "The field types of a module: made by `Kind`, by `@kind`, or by a function or `X[...]` that gives one."
     tree, makers = ast.parse(source), set(KIND_MAKERS)
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.returns is not None:
-            if ast.unparse(node.returns).strip("'\"") == "Kind": makers.add(node.name)
+        parts = node.body if isinstance(node, ast.ClassDef) else [node]
+        makers |= {node.name for f in parts if isinstance(f, ast.FunctionDef) and gives_kind(f)}
     found = makers - KIND_MAKERS
     for node in tree.body:
         decorators = {ast.unparse(d).split("(")[0] for d in getattr(node, "decorator_list", [])}

@@ -527,6 +527,8 @@ def test_a_check_that_stumbles_refuses():
         return value if value in 'ab' else 1/0
     refused(TypeError, 'f: x=3 must be a or b', one(Sloppy), 3)
     refused(TypeError, "f: x='c' must be a or b", one(Sloppy), 'c')
+    with pytest.raises(TypeError) as caught: one(Sloppy)('c')
+    assert type(caught.value.__cause__) is ZeroDivisionError # a mistake in a check stays visible
 
 
 @pytest.mark.parametrize('value, text', [
@@ -560,6 +562,9 @@ def test_check_splits():
     refused(ValueError, "valid has no column 'input_ids', only ['text']: see lm_datasets",
             check_splits, (ids, Dataset.from_dict({'text': ['a']})))
     refused(ValueError, 'train is empty', check_splits, (ids.select([]), ids))
+    for bad in (ids, 3, (ids,), (ids, ids, ids), 'ab'):
+        refused(TypeError, f'data={short(bad)} must be (train, valid), or a dict of the two: see lm_datasets',
+                check_splits, bad)
 
 
 # Every field type against every odd value

@@ -69,9 +69,9 @@ def test_no_texts_say_what_to_pass_instead(ds, field, wanted):
 
 def test_elements_that_are_no_texts():
     f = one(Texts)
-    refused(TypeError, 'f: x[1]=None must be a str: leave it out', f, ['a', None])
-    refused(TypeError, 'f: x[1]=nan must be a str: leave it out', f, ['é', math.nan])
-    refused(TypeError, 'f: x[1]=nan must be a str: leave it out', f, pd.Series(['a', None]))
+    refused(TypeError, 'f: x[1]=None must be a str: leave missing texts out', f, ['a', None])
+    refused(TypeError, 'f: x[1]=nan must be a str: leave missing texts out', f, ['é', math.nan])
+    refused(TypeError, 'f: x[1]=nan must be a str: leave missing texts out', f, pd.Series(['a', None]))
     refused(TypeError, 'f: x[0]=3 must be a str', f, [3])
     refused(TypeError, "f: x[0]=b'a' must be a str: decode it first", f, [b'a'])
     half = 'it holds half of a surrogate pair, which is no character'
@@ -80,7 +80,7 @@ def test_elements_that_are_no_texts():
 
 def test_columns_of_a_dataset(ds):
     f = one(Texts)
-    refused(TypeError, 'f: x[2]=None must be a str: leave it out', f, ds['text'])
+    refused(TypeError, 'f: x[2]=None must be a str: leave missing texts out', f, ds['text'])
     refused(TypeError, f"f: x=<Column> {A_LIST}: the column 'label' holds Value('int64')", f, ds['label'])
     rows = ds.select([1, 0])['text'] # the hole is not among the rows that were selected
     assert f(rows) is rows
@@ -100,7 +100,8 @@ def test_a_long_list_is_not_walked():
         assert one(Texts)(given) is given and 0 < given.read <= LOOK
     late = ['a']*(LOOK+5) + [None]
     assert one(Texts)(late) is late
-    refused(TypeError, f'reviews[{LOOK+5}]=None must be a str: leave it out', check_texts, late, 'reviews')
+    refused(TypeError, f'reviews[{LOOK+5}]=None must be a str: leave missing texts out',
+            check_texts, late, 'reviews')
 
 
 def test_check_texts(ds):
@@ -130,7 +131,8 @@ def test_token_ids():
     assert f(np.arange(3)).dtype == np.int64 and f([1, 2]).tolist() == [1, 2] and f((1,)).tolist() == [1]
     assert f([]).dtype == np.int64 and len(f([])) == 0 and f([np.int32(1), 2]).tolist() == [1, 2]
     small = torch.tensor([1], dtype=torch.uint16)
-    for same in (np.arange(3, dtype=np.uint16), torch.tensor([1]), small, pd.Series([1])): assert f(same) is same
+    for same in (np.arange(3, dtype=np.uint16), torch.tensor([1]), small, pd.Series([1])):
+        assert f(same) is same
     refused(ValueError, f'f: x=[1, -1] {IDS}: it holds -1', f, [1, -1])
     refused(ValueError, f'f: x=<Tensor of shape (1,), int64> {IDS}: it holds -100', f, torch.tensor([-100]))
     refused(TypeError, f'f: x=[0.5] {IDS}: it is of shape (1,), float64', f, [.5])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Count', 'Natural', 'TokenId', 'Seed', 'Number', 'Positive', 'NotNegative', 'Share', 'SomeShare', 'NotAll', 'Level',
            'Rate', 'Refused', 'WrongType', 'Kind', 'kind', 'Whole', 'Real', 'Flag', 'Text', 'OneOf', 'NewFolder',
-           'ExistingPath', 'checked', 'check_splits']
+           'ExistingPath', 'checked']
 
 # %% ../../nbs/support/checks.ipynb #imports
 import dataclasses, difflib, functools, inspect, math, numbers, os, reprlib, sys, types, typing
@@ -65,7 +65,6 @@ def shape_of(value):
     "Shape and dtype in words."
     return f'of shape {tuple(value.shape)}, {str(value.dtype).removeprefix("torch.")}'
 
-# %% ../../nbs/support/checks.ipynb #short
 class _Short(reprlib.Repr):
     def __init__(self):
         super().__init__()
@@ -139,11 +138,11 @@ def Real(low=None, high=None, ends='[]', name=None, hint='')->Kind:
     wanted = f'a number{span}' if span else 'a finite number'
     least = -sys.float_info.max if low is None else low
     most = sys.float_info.max if high is None else high
-    excluded = {end for end,mark in ((low, ends[0]), (high, ends[1])) if mark in '()'}
+    without_low, without_high = ends[0] == '(', ends[1] == ')'
     def check(value):
         number = value if type(value) is float else _number(value)
-        if number > most: raise Refused(hint)
-        if not number >= least or number in excluded: raise Refused # NaN is not >= anything
+        if number > most or (without_high and number == most): raise Refused(hint)
+        if not number >= least or (without_low and number == least): raise Refused # NaN is not >= anything
         return number
     return Kind(name or f'Real({low}, {high}, {ends!r})', wanted, check)
 
@@ -158,6 +157,11 @@ Level = Real(0, 1, '()', name='Level')
 Rate = Real(0, 100, '(]', name='Rate', hint='a learning rate is small, such as 1e-3')
 
 # %% ../../nbs/support/checks.ipynb #words
+def _is_clean(text): # False for half a surrogate pair
+    if text.isascii(): return True
+    try: return bool(text.encode())
+    except UnicodeEncodeError: return False
+
 @kind
 def Flag(value):
     "True or False"
@@ -168,15 +172,8 @@ def Flag(value):
 def Text(value):
     "a str"
     if not isinstance(value, str): raise WrongType('decode it first' if isinstance(value, bytes) else '')
-    if not is_clean(value): raise Refused('it holds half of a surrogate pair, which is no character')
+    if not _is_clean(value): raise Refused('it holds half of a surrogate pair, which is no character')
     return value
-
-# %% ../../nbs/support/checks.ipynb #clean
-def is_clean(text):
-    "False for half a surrogate pair, which no file and no tokenizer can take."
-    if text.isascii(): return True
-    try: return bool(text.encode())
-    except UnicodeEncodeError: return False
 
 # %% ../../nbs/support/checks.ipynb #one-of
 class OneOf:
@@ -199,7 +196,7 @@ def _path(value): # Path
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str): raise WrongType
     text = os.fspath(value)
     if not text.strip(): raise Refused("it is empty; for this folder, write '.'")
-    if '\0' in text or not is_clean(text): raise Refused('no file can have this name')
+    if '\0' in text or not _is_clean(text): raise Refused('no file can have this name')
     return Path(text).expanduser()
 
 @kind
@@ -341,8 +338,9 @@ class _Plan:
             for name,value in kwargs.items():
                 if name in self.by_name: kwargs[name] = self.by_name[name](value)
         except Exception as e:
-            e = e if isinstance(e, Refused) else WrongType()
-            raise _error(e, f'{self.where}: {name}', value, self.fields[name].wanted) from None
+            refused = e if isinstance(e, Refused) else WrongType()
+            cause = None if refused is e else e
+            raise _error(refused, f'{self.where}: {name}', value, self.fields[name].wanted) from cause
         return args
 
 # %% ../../nbs/support/checks.ipynb #checked
@@ -355,7 +353,7 @@ def _check_defaults(plan):
     "When the module is imported, and never again. What is passed is converted, and a default is not."
     for name,field in plan.fields.items():
         default = plan.params[name].default
-        if default is inspect._empty or type(default).__module__ == 'dataclasses': continue
+        if default is inspect.Parameter.empty or type(default).__module__ == 'dataclasses': continue
         given = field(default, f'{plan.where}, default: {name}')
         if type(given) is not type(default):
             raise TypeError(f'{plan.where}, default: {name}={short(default)} must be {short(given)}')
@@ -385,13 +383,15 @@ def checked(f):
     return wrapper
 
 # %% ../../nbs/support/checks.ipynb #rest
-def check_splits(data):
-    "(train, valid), each a data set with input_ids."
-    if isinstance(data, dict):
+def check_splits(data): # (train, valid)
+    "Two data sets with input_ids, given as a pair or as a dict."
+    if isinstance(data, Mapping):
         if not {'train', 'valid'} <= set(data):
-            raise ValueError(
-                f"data must have the splits 'train' and 'valid', not {sorted(data)}: see lm_datasets")
+            found = short(list(data))
+            raise ValueError(f"data must have the splits 'train' and 'valid', not {found}: see lm_datasets")
         data = data['train'], data['valid']
+    if not isinstance(data, (list, tuple)) or len(data) != 2:
+        raise TypeError(f'data={short(data)} must be (train, valid), or a dict of the two: see lm_datasets')
     for name,ds in zip(('train', 'valid'), data):
         if 'input_ids' not in getattr(ds, 'column_names', ['input_ids']):
             raise ValueError(f"{name} has no column 'input_ids', only {ds.column_names}: see lm_datasets")

@@ -19,7 +19,7 @@ from course_lm.support.checks import (
 def _each_text(some):
     if all(type(t) is str for t in some) and all(map(str.isascii, some)): return
     for i,text in enumerate(some):
-        if text is None or is_a(text, 'float'): raise WrongType('leave it out', f'[{i}]', (text, 'a str'))
+        if text is None or is_a(text, 'float'): raise WrongType('leave missing texts out', f'[{i}]', (text, 'a str'))
         part_of(Text, i, text)
 
 def _text_column(value): # of a datasets.Dataset
@@ -28,7 +28,7 @@ def _text_column(value): # of a datasets.Dataset
         raise WrongType(f'the column {value.column_name!r} holds {feature}')
     if not value.source.data.column(value.column_name).null_count: return
     hole = next((i for i,text in enumerate(value) if text is None), None)
-    if hole is not None: raise WrongType('leave it out', f'[{hole}]', (None, 'a str'))
+    if hole is not None: raise WrongType('leave missing texts out', f'[{hole}]', (None, 'a str'))
 
 @kind
 def AnyTexts(value): # a list or tuple, or the column of a Dataset
