@@ -1,4 +1,5 @@
-"""What the benchmarks share: the environment they run in, ways that take turns, the machine, and results that are kept.
+"""What the benchmarks share: the environment they run in, ways that take turns, the machine, and results that
+are kept.
 
 `prepare()` comes before torch and datasets are imported, since they read the environment then.
 """
@@ -22,7 +23,8 @@ def prepare(offline: bool = True, threads: int | None = None) -> None:
 
 @dataclass
 class Times:
-    "Seconds of every call of one way: by the clock, and of this process's own work, which a busy machine disturbs less."
+    """Seconds of every call of one way: by the clock, and of this process's own work, which a busy machine
+    disturbs less."""
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
@@ -39,10 +41,11 @@ class Times:
 
 
 def interleaved(ways: dict[str, Callable], rounds: int, fill: float = 0.) -> dict[str, Times]:
-    """Times of each way over so many rounds. In each round every way has its turn, in an order that is shuffled anew.
+    """Times of each way over so many rounds. In each round every way has its turn, in an order that is
+    shuffled anew.
 
-    With `fill`, a quick way is called until so many seconds are full, at most 50 times, and each way is called twice
-    before the first round."""
+    With `fill`, a quick way is called until so many seconds are full, at most 50 times, and each way is
+    called twice before the first round."""
     calls = {name: calls_that_fill(way, fill) if fill else 1 for name, way in ways.items()}
     times = {name: Times() for name in ways}
     for i in range(rounds):
@@ -66,7 +69,8 @@ def calls_that_fill(way: Callable, seconds: float) -> int:
 
 
 def machine(*packages: str) -> dict:
-    "Processor, cores, load, Python, the versions of these packages, the date; with torch, its threads and GPU too."
+    """Processor, cores, load, Python, the versions of these packages, the date; with torch, its threads and
+    GPU too."""
     cpu, info = platform.processor(), Path("/proc/cpuinfo")
     if info.exists():
         lines = info.read_text().splitlines()
@@ -112,4 +116,5 @@ def show(title: str, rows: list[dict]) -> None:
     cells = [[text(r[h]) for h in head] for r in rows]
     wide = [max(map(len, column)) for column in zip(head, *cells)]
     print(f"\n{title}\n" + "  ".join(h.ljust(w) for h, w in zip(head, wide)))
-    for row in cells: print("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, wide))))
+    for row in cells:
+        print("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, wide))))

@@ -1,47 +1,31 @@
 """LMCollator and its strategies against transformers' DataCollatorForLanguageModeling, in one process.
 
-    python -m benchmarks.speed.labels                # about a minute on two cores
-    python -m benchmarks.speed.labels --imdb PATH    # on a parquet file with a text column instead of the standard library's docstrings
+    python -m benchmarks.speed.labels                # about a minute on two cores, on docstrings
+    python -m benchmarks.speed.labels --imdb PATH    # on a parquet file with a text column
 
-Prints tables and keeps them in benchmarks/results/labels.json with machine, versions and date. All ways take turns, round by
-round; the milliseconds are medians, and the ratio is that of the medians, to the first row of the table. The last column is
-the ratio of the fastest calls: on a busy machine it tells what the code costs, the median what the neighbours cost.
+Prints tables and keeps them in benchmarks/results/labels.json with machine, versions and date. All ways take
+turns, round by round; the milliseconds are medians, and the ratio is that of the medians, to the first row of
+the table. The last column is the ratio of the fastest calls: on a busy machine it tells what the code costs,
+the median what the neighbours cost.
 """
-import argparse, gc, os, random, statistics, time
+import argparse
 from pathlib import Path
 
-from benchmarks.bench import keep, machine, results
+from benchmarks.bench import interleaved, keep, machine, prepare, results
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-def interleaved(ways, rounds):
-    "All times of each way, in seconds, over rounds with a shuffled order; a quick way is called several times a round."
-    times, seconds = {}, {name: [] for name in ways}
-    for name, way in ways.items():
-        way()
-        start = time.perf_counter()
-        way()
-        times[name] = max(1, min(50, int(.02/(time.perf_counter() - start))))
-    for i in range(rounds):
-        order = list(ways)
-        random.Random(i).shuffle(order)
-        for name in order:
-            gc.collect()
-            for _ in range(times[name]):
-                start = time.perf_counter()
-                ways[name]()
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+prepare()
 
 
 def table(title, ways, tokens, rounds, target=None):
-    seconds = interleaved(ways, rounds)
-    middle, fastest = ({name: of(s) for name, s in seconds.items()} for of in (statistics.median, min))
-    first = next(iter(ways))
-    rows = [{"way": name, "ms": round(1000*middle[name], 3), "Mtok_per_s": round(tokens/middle[name]/1e6, 2), "ratio": round(middle[first]/middle[name], 1),
-             "ratio_of_fastest": round(fastest[first]/fastest[name], 1)} for name in ways]
+    found = interleaved(ways, rounds, fill=.02)
+    peer = next(iter(found.values()))
+    rows = [{"way": name, "ms": round(1000*t.seconds, 3), "Mtok_per_s": round(tokens/t.seconds/1e6, 2),
+             "ratio": round(peer.seconds/t.seconds, 1), "ratio_of_fastest": round(peer.fastest/t.fastest, 1)}
+            for name, t in found.items()]
     print(f"\n{title}" + (f" (wanted: {target}x)" if target else ""))
-    for row in rows: print(f"  {row['way']:<70}{row['ms']:>9.3f} ms{row['Mtok_per_s']:>9.1f} Mtok/s{row['ratio']:>8.1f}x{row['ratio_of_fastest']:>8.1f}x")
+    for row in rows:
+        print(f"  {row['way']:<70}{row['ms']:>9.3f} ms{row['Mtok_per_s']:>9.1f} Mtok/s"
+              f"{row['ratio']:>8.1f}x{row['ratio_of_fastest']:>8.1f}x")
     return {"title": title, "wanted": target, "rows": rows}
 
 
@@ -53,22 +37,26 @@ def data(imdb, chunk_size, vocab_size):
     from course_lm.data import python_docstrings, train_tokenizer
     from course_lm.support.inputs import special_table
     from course_lm.denoising import word_starts
-    texts = pa.parquet.read_table(imdb, columns=["text"])["text"].to_pylist()[::10] if imdb else python_docstrings()
+    if imdb: texts = pa.parquet.read_table(imdb, columns=["text"])["text"].to_pylist()[::10]
+    else: texts = python_docstrings()
     tokenizer = train_tokenizer(texts[:2000], vocab_size, masked=True)
     chunks = chunk_dataset(tokenize_dataset(texts, tokenizer, add_eos=False), chunk_size, specials=tokenizer)
     ids = np.array(chunks.with_format("numpy")["input_ids"][:])[:512]
     chunks = chunks.select(range(len(ids)))
     special = special_table(tokenizer)[ids].astype(np.int8)
-    # offsets as a tokenizer leaves them: a token goes on where the one before ended, and a word starts one further (the space)
+    # offsets as a tokenizer leaves them: a token goes on where the one before ended, and a word starts one
+    # further (the space)
     starts = np.cumsum(4 + word_starts(ids, tokenizer, special != 0), axis=1)
     offsets = np.stack([starts, starts+4], -1).astype(np.int32)
     with_special = chunks.add_column("special_tokens_mask", pa.array(list(special)))
-    with_offsets = Dataset.from_dict({"input_ids": ids, "special_tokens_mask": special, "offset_mapping": offsets})
+    with_offsets = Dataset.from_dict({"input_ids": ids, "special_tokens_mask": special,
+                                      "offset_mapping": offsets})
     return tokenizer, chunks, with_special, with_offsets
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--imdb", help="parquet file with a column text")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--chunk-size", type=int, default=512)
@@ -87,31 +75,40 @@ def main():
     order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0))[:args.batch_size].tolist()
     rows, tokens, tables = ChunkMatrix(chunks), args.batch_size*args.chunk_size, []
 
-    def dataset_way(collator, ds): return lambda: collator(ds.__getitems__(order)) # what a DataLoader does with a Dataset
-    def matrix_way(collator): return lambda: collator([rows[i] for i in order])     # what it does with any other map-style dataset
+    # what a DataLoader does with a Dataset
+    def dataset_way(collator, ds): return lambda: collator(ds.__getitems__(order))
+    # what it does with any other map-style dataset
+    def matrix_way(collator): return lambda: collator([rows[i] for i in order])
     peer, size = Peer(tokenizer), f"{args.batch_size} x {args.chunk_size}"
     masking, words = BertMasking(), WholeWordMasking()
     tables.append(table(f"BERT masking, chunked dataset to batch, {size}", {
         "DataCollatorForLanguageModeling": dataset_way(peer, chunks),
-        "DataCollatorForLanguageModeling, special_tokens_mask in the dataset": dataset_way(peer, with_special),
-        "DataCollatorForLanguageModeling, dataset in torch format": dataset_way(peer, with_special.with_format("torch")),
-        "DataCollatorForLanguageModeling, NumPy all through": dataset_way(Peer(tokenizer, return_tensors="np"), with_special.with_format("numpy")),
+        "DataCollatorForLanguageModeling, special_tokens_mask in the dataset": dataset_way(
+            peer, with_special),
+        "DataCollatorForLanguageModeling, dataset in torch format": dataset_way(
+            peer, with_special.with_format("torch")),
+        "DataCollatorForLanguageModeling, NumPy all through": dataset_way(Peer(
+            tokenizer, return_tensors="np"), with_special.with_format("numpy")),
         "LMCollator(BertMasking()), the same Dataset": dataset_way(LMCollator(tokenizer, masking), chunks),
         "LMCollator(BertMasking()), ChunkMatrix": matrix_way(LMCollator(tokenizer, masking)),
         "LMCollator(BertMasking(), seed=0), ChunkMatrix": matrix_way(LMCollator(tokenizer, masking, seed=0)),
         "LMCollator(CausalLabels()), ChunkMatrix": matrix_way(LMCollator(tokenizer, CausalLabels())),
-        "limit: stack the rows once as ids, copy them once as labels": lambda: np.stack([rows[i]["input_ids"] for i in order], dtype=np.int64).copy(),
+        "limit: stack the rows once as ids, copy them once as labels": lambda: np.stack([
+            rows[i]["input_ids"] for i in order], dtype=np.int64).copy(),
     }, tokens, args.rounds, 30))
 
     ids = torch.from_numpy(np.stack([rows[i]["input_ids"] for i in order], dtype=np.int64))
     special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
     rng, as_numpy, mask_numpy = numpy_generator(0), ids.numpy().copy(), special.numpy()
     tables.append(table(f"the masking step alone, {size}", {
-        "DataCollatorForLanguageModeling.torch_mask_tokens": lambda: peer.torch_mask_tokens(ids.clone(), special),
-        "DataCollatorForLanguageModeling.numpy_mask_tokens": lambda: peer.numpy_mask_tokens(as_numpy.copy(), mask_numpy),
+        "DataCollatorForLanguageModeling.torch_mask_tokens": lambda: peer.torch_mask_tokens(
+            ids.clone(), special),
+        "DataCollatorForLanguageModeling.numpy_mask_tokens": lambda: peer.numpy_mask_tokens(
+            as_numpy.copy(), mask_numpy),
         "BertMasking(), torch's global generator": lambda: masking(ids, special, tokenizer),
         "BertMasking(), a NumPy generator": lambda: masking(ids, special, tokenizer, rng),
-        "choosing alone: one uniform draw per token": lambda: np.flatnonzero(rng.random(tokens, dtype=np.float32) < .15),
+        "choosing alone: one uniform draw per token": lambda: np.flatnonzero(rng.random(
+            tokens, dtype=np.float32) < .15),
         "choosing alone: gaps (sample_positions)": lambda: sample_positions(tokens, .15, rng),
         "limit: a copy of ids, a row of -100": lambda: (ids.clone(), torch.full_like(ids, -100)),
     }, tokens, args.rounds, 6))
@@ -126,10 +123,12 @@ def main():
         "WholeWordMasking() alone": lambda: words(ids, special, tokenizer),
     }, tokens, max(5, args.rounds//3), 50))
 
-    report = {"machine": here, "text": "IMDb" if args.imdb else "docstrings of the standard library", "batch": [args.batch_size, args.chunk_size],
+    report = {"machine": here, "text": "IMDb" if args.imdb else "docstrings of the standard library",
+              "batch": [args.batch_size, args.chunk_size],
               "vocabulary": len(tokenizer), "tables": tables}
     keep(report, args.out)
-    print(f"\n{here['cpu']}, {here['cores']} cores, load {here['load']}, Python {here['python']}, torch {here['torch']}, transformers {here['transformers']}, {here['date']}")
+    print(f"\n{here['cpu']}, {here['cores']} cores, load {here['load']}, Python {here['python']}, torch "
+          f"{here['torch']}, transformers {here['transformers']}, {here['date']}")
 
 
 if __name__ == "__main__": main()

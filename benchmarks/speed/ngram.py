@@ -1,52 +1,68 @@
-"""`NGramLM` against `nltk.lm` in one process, its speed at a million tokens, and counts against a neural model.
+"""`NGramLM` against `nltk.lm` in one process, and its speed at a million tokens.
 
-    python -m benchmarks.speed.ngram                  # against nltk, and a million tokens: about a minute on two cores
-    python -m benchmarks.speed.ngram --neural 1200    # lesson 1's LSTM, wider and for more steps, on the same chapters: about two minutes
-    python -m benchmarks.speed.ngram --imdb PATH      # counts against amount of text: a parquet file with text and movie columns
+    python -m benchmarks.speed.ngram                  # against nltk, and a million tokens: about a minute
+    python -m benchmarks.speed.ngram --neural 1200    # an LSTM on lesson 1's chapters: about two minutes
+    python -m benchmarks.speed.ngram --imdb PATH  # counts against amount of text: parquet with text and movie
 
-Prints tables and keeps them in benchmarks/results/ngram.json with machine, versions and date; a section that was not run
-keeps what it held. nltk is a development requirement (`pip install -e '.[dev]'`). It is fed the same n-grams, and its
-Kneser-Ney has the textbook's last step (see tests/test_ngram.py), so that both give the same numbers; that is checked here.
+Prints tables and keeps them in benchmarks/results/ngram.json with machine, versions and date; a section that
+was not run keeps what it held. nltk is a development requirement (`pip install -e '.[dev]'`). It is fed the
+same n-grams, and its Kneser-Ney has the textbook's last step (see tests/test_ngram.py), so that both give the
+same numbers; that is checked here.
 """
-import argparse, json, math, os, statistics, time
+import argparse, math, time
+from functools import partial
 from importlib.metadata import version
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 
-from benchmarks.bench import keep, machine, results
+from benchmarks.bench import interleaved, keep, kept, machine, prepare, results, show
 
 from course_lm.data import python_docs, train_tokenizer
 from course_lm.ngram import NGramLM
 
+prepare()
 RESULTS = results/"ngram.json"
-
-
-def interleaved(repeats, **ways):
-    "Median seconds of each way, called in turn."
-    times = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
-def show(title, rows):
-    import pandas as pd
-    print(f"\n{title}\n{pd.DataFrame(rows).to_string(index=False)}")
 
 
 # ---- nltk
 
 def nltk_fit(docs, n, model):
-    "Count with nltk: every n-gram of orders 1 to n that ends in a document, padded on the left as Kneser-Ney needs it."
+    """Count with nltk: every n-gram of orders 1 to n that ends in a document, padded on the left as
+    Kneser-Ney needs it."""
     rows = (["<s>"]*(n-1) + d for d in docs)
-    model.counts.update([tuple(row[i-m+1:i+1]) for i in range(n-1, len(row)) for m in range(1, n+1)] for row in rows)
+    model.counts.update([tuple(row[i-m+1:i+1]) for i in range(n-1, len(row)) for m in range(1, n+1)]
+                        for row in rows)
     return model
+
+
+def textbook(estimator, discount, vocab_size=1000):
+    "Kneser-Ney's last step as the textbook has it, mixed with a uniform distribution: a function of a word."
+    seen = {str(w): estimator._continuation_counts(str(w)) for w in range(vocab_size)}
+    total, kinds = next(iter(seen.values()))[1], sum(c > 0 for c, _ in seen.values())
+    def unigram_score(word): return (max(seen[word][0] - discount, 0) + discount*kinds/vocab_size) / total
+    return unigram_score
+
+
+def one_against_nltk(name, ours, make, docs, flat, repeats, discount):
+    """A row: `ours` and a model of nltk's, on the same documents and then on the same tokens; the scores must
+    agree."""
+    n, tokens, strings = ours.n, sum(map(len, docs)), [list(map(str, d)) for d in docs]
+    fit = interleaved({"ours": lambda: ours.fit(docs), "nltk": lambda: nltk_fit(strings, n, make())}, repeats)
+    theirs = nltk_fit(strings, n, make())
+    contexts = [tuple(map(str, flat[i-n+1:i])) for i in range(n-1, len(flat))]
+    if name == "Kneser-Ney":
+        theirs.estimator.unigram_score = textbook(theirs.estimator, discount)
+        contexts = contexts[:max(10, 200_000 // tokens)]  # nltk takes longer the more it has counted
+    def our_scores(): return ours.logprobs(flat)[n-1:]
+    def their_scores(): return [theirs.unmasked_score(str(flat[i+n-1]), c) for i, c in enumerate(contexts)]
+    np.testing.assert_allclose(our_scores()[:len(contexts)], np.log(their_scores()), rtol=1e-10)
+    score = interleaved({"ours": our_scores, "nltk": their_scores}, repeats)
+    per_ours, per_nltk = score["ours"].seconds/len(flat), score["nltk"].seconds/len(contexts)
+    return {"smoothing": name, "tokens counted": tokens, "fit, nltk s": round(fit["nltk"].seconds, 3),
+            "fit, ours s": round(fit["ours"].seconds, 4),
+            "fit ratio": round(fit["nltk"].seconds/fit["ours"].seconds),
+            "score, nltk us/token": round(1e6*per_nltk, 1), "score, ours us/token": round(1e6*per_ours, 2),
+            "score ratio": round(per_nltk/per_ours, 1)}
 
 
 def against_nltk(sizes=(2_000, 10_000, 50_000), n=3, scored=5_000, repeats=5, discount=.75):
@@ -54,39 +70,19 @@ def against_nltk(sizes=(2_000, 10_000, 50_000), n=3, scored=5_000, repeats=5, di
     docs = python_docs()
     tokenizer = train_tokenizer(docs[:1000], 1000)
     ids, text = tokenizer(docs[:1000])["input_ids"], tokenizer(docs[1000:])["input_ids"]
-    vocabulary = Vocabulary([str(i) for i in range(999)])   # and <UNK>: 1,000 words
-    flat = [t for d in text for t in d][:scored]
-    contexts = [tuple(map(str, flat[i-n+1:i])) for i in range(n-1, len(flat))]
+    vocabulary = Vocabulary([str(i) for i in range(999)])  # and <UNK>: 1,000 words
+    flat, total = [t for d in text for t in d][:scored], np.cumsum([len(d) for d in ids])
+    ways = {
+        "add-0.1": (dict(smoothing="add-k", k=.1), lambda: Lidstone(.1, n, vocabulary=vocabulary)),
+        "Kneser-Ney": (dict(discount=discount),
+                       lambda: KneserNeyInterpolated(n, discount=discount, vocabulary=vocabulary)),
+    }
     rows = []
     for size in sizes:
-        total = np.cumsum([len(d) for d in ids])
         part = ids[:int(np.searchsorted(total, size)) + 1]
-        strings = [list(map(str, d)) for d in part]
-        tokens = sum(map(len, part))
-
-        ours = {"add-0.1": NGramLM(n, "add-k", k=.1, vocab_size=1000), "Kneser-Ney": NGramLM(n, discount=discount, vocab_size=1000)}
-        made = {"add-0.1": lambda: Lidstone(.1, n, vocabulary=vocabulary), "Kneser-Ney": lambda: KneserNeyInterpolated(n, discount=discount, vocabulary=vocabulary)}
-        for name in ours:
-            fit = interleaved(repeats, ours=lambda: ours[name].fit(part), nltk=lambda: nltk_fit(strings, n, made[name]()))
-            theirs = nltk_fit(strings, n, made[name]())
-            few = contexts if name == "add-0.1" else contexts[:max(10, 200_000 // tokens)]   # a Kneser-Ney score of nltk takes longer the more it has counted
-            if name == "Kneser-Ney":
-                estimator, cache = theirs.estimator, {}
-                def textbook(word):
-                    if not cache:
-                        seen = {str(w): estimator._continuation_counts(str(w)) for w in range(1000)}
-                        cache.update(total=next(iter(seen.values()))[1], kinds=sum(c > 0 for c, _ in seen.values()), counts={w: c for w, (c, _) in seen.items()})
-                    return (max(cache["counts"][word] - discount, 0) + discount*cache["kinds"]/1000) / cache["total"]
-                textbook("0")
-                estimator.unigram_score = textbook
-            their_scores = lambda: [theirs.unmasked_score(str(flat[i+n-1]), c) for i, c in enumerate(few)]
-            our_scores = lambda: ours[name].logprobs(flat)[n-1:]
-            np.testing.assert_allclose(our_scores()[:len(few)], np.log(their_scores()), rtol=1e-10)
-            score = interleaved(repeats, ours=our_scores, nltk=their_scores)
-            per_ours, per_nltk = score["ours"]/len(flat), score["nltk"]/len(few)
-            rows.append({"smoothing": name, "tokens counted": tokens, "fit, nltk s": round(fit["nltk"], 3), "fit, ours s": round(fit["ours"], 4),
-                         "fit ratio": round(fit["nltk"]/fit["ours"]), "score, nltk us/token": round(1e6*per_nltk, 1),
-                         "score, ours us/token": round(1e6*per_ours, 2), "score ratio": round(per_nltk/per_ours, 1)})
+        for name, (settings, make) in ways.items():
+            ours = NGramLM(n, vocab_size=1000, **settings)
+            rows.append(one_against_nltk(name, ours, make, part, flat, repeats, discount))
     show(f"Against nltk {version('nltk')}, order {n}, the same probabilities", rows)
     return rows
 
@@ -98,8 +94,10 @@ def a_million(vocab_size=2000, repeats=3):
     rows = []
     for n in (2, 3, 5):
         lm = NGramLM(n, vocab_size=vocab_size)
-        t = interleaved(repeats, fit=lambda: lm.fit(ids), score=lambda: lm.logprobs(ids))
-        rows.append({"order": n, "different n-grams": lm.n_ngrams[-1], "fit s": round(t["fit"], 2), "score s": round(t["score"], 2)})
+        lm.fit(ids)
+        times = interleaved({"fit": partial(lm.fit, ids), "score": partial(lm.logprobs, ids)}, repeats)
+        rows.append({"order": n, "different n-grams": lm.n_ngrams[-1]}
+                    | {f"{name} s": round(t.seconds, 2) for name, t in times.items()})
     show("A million tokens, Kneser-Ney", rows)
     return rows
 
@@ -120,7 +118,7 @@ def imdb(path, vocab_size=4000, orders=(1, 2, 3, 4, 5), sizes=(100, 1_000, 10_00
     test = frame[frame.movie.isin(test_films)].text.tolist()[:held_out]
     train = frame[~frame.movie.isin(test_films)].text.tolist()[:max(sizes)]
     tokenizer = train_tokenizer(train[:3000], vocab_size)
-    encode = lambda texts: [[0] + d for d in tokenizer(texts)["input_ids"]]
+    def encode(texts): return [[0] + d for d in tokenizer(texts)["input_ids"]]
     ids, test_ids, n_bytes, rows = encode(train), encode(test), sum(len(t.encode()) for t in test), []
     for size in sizes:
         row = {"reviews": min(size, len(train)), "tokens": sum(map(len, ids[:size]))}
@@ -134,31 +132,40 @@ def imdb(path, vocab_size=4000, orders=(1, 2, 3, 4, 5), sizes=(100, 1_000, 10_00
 
 
 def neural(steps, width=192, length=32, batch_size=16, lr=1.5e-2, dropout=.3):
-    "Lesson 1's LSTM, wider, with more dropout and trained for longer, beside the counts, on lesson 1's chapters."
+    """Lesson 1's LSTM, wider, with more dropout and trained for longer, beside the counts, on lesson 1's
+    chapters."""
     import torch, torch.nn.functional as F
     from torch import nn
     docs = python_docs()
     train, valid = docs[:1000], docs[1000:]
     tokenizer = train_tokenizer(train, 1000)
-    encode = lambda texts: [[0] + d for d in tokenizer(texts)["input_ids"]]
+    def encode(texts): return [[0] + d for d in tokenizer(texts)["input_ids"]]
     ids, valid_ids, n_bytes = encode(train), encode(valid), sum(len(t.encode()) for t in valid)
-    rows = [{"model": f"{n}-gram, modified Kneser-Ney", "seconds": 0, "bits per byte": round(bits_per_byte(NGramLM(n, "modified-kneser-ney", vocab_size=1000).fit(ids), valid_ids, n_bytes), 3)} for n in (2, 3, 5)]
+    rows = [{"model": f"{n}-gram, modified Kneser-Ney", "seconds": 0,
+             "bits per byte": round(bits_per_byte(NGramLM(n, "modified-kneser-ney", vocab_size=1000).fit(ids),
+                                                  valid_ids, n_bytes), 3)} for n in (2, 3, 5)]
     torch.manual_seed(0)
-    embed, lstm, out, drop = nn.Embedding(1000, width), nn.LSTM(width, width, batch_first=True), nn.Linear(width, 1000), nn.Dropout(dropout)
+    embed, lstm, out, drop = nn.Embedding(1000, width), nn.LSTM(width, width,
+                                                                batch_first=True), nn.Linear(
+                                                                    width, 1000), nn.Dropout(dropout)
     nn.init.normal_(embed.weight, std=.05)
     out.weight = embed.weight
     model = nn.ModuleList([embed, lstm, out, drop])
-    forward = lambda x: out(drop(lstm(drop(embed(x)))[0]))
+    def forward(x): return out(drop(lstm(drop(embed(x)))[0]))
     stream = np.concatenate(ids)
-    with torch.no_grad(): out.bias.copy_(torch.tensor(np.log(NGramLM(1, vocab_size=1000).fit(stream).probs())))
+    with torch.no_grad():
+        out.bias.copy_(torch.tensor(np.log(NGramLM(1, vocab_size=1000).fit(stream).probs())))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=.1)
-    windows, generator, start = torch.tensor(stream).unfold(0, length+1, 1), torch.Generator().manual_seed(0), time.perf_counter()
+    windows, generator, start = torch.tensor(stream).unfold(0, length+1,
+                                                            1), torch.Generator().manual_seed(
+                                                                0), time.perf_counter()
 
     @torch.no_grad()
     def score():
         model.eval()
-        nats = sum(F.cross_entropy(forward(torch.tensor([d[:-1]]))[0], torch.tensor(d[1:]), reduction="sum").item() for d in valid_ids)
+        nats = sum(F.cross_entropy(forward(torch.tensor([d[:-1]]))[0], torch.tensor(d[1:]),
+                                   reduction="sum").item() for d in valid_ids)
         model.train()
         return nats / math.log(2) / n_bytes
     for step in range(1, steps+1):
@@ -169,18 +176,25 @@ def neural(steps, width=192, length=32, batch_size=16, lr=1.5e-2, dropout=.3):
         nn.utils.clip_grad_norm_(model.parameters(), 1.)
         optimizer.step()
         schedule.step()
-        if step % max(1, steps//4) == 0: rows.append({"model": f"LSTM, {width} wide, {step} of {steps} steps", "seconds": round(time.perf_counter() - start), "bits per byte": round(score(), 3)})
+        if step % max(1, steps//4) == 0:
+            rows.append({"model": f"LSTM, {width} wide, {step} of {steps} steps",
+                         "seconds": round(time.perf_counter() - start), "bits per byte": round(score(), 3)})
     show("Counts and an LSTM with more time, on lesson 1's held-out chapters", rows)
     return rows
 
 
-if __name__ == "__main__":
+def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--imdb", help="parquet file with the columns text and movie")
     parser.add_argument("--neural", type=int, help="training steps of the LSTM")
+    parser.add_argument("--out", default=RESULTS, help="where the JSON goes")
     args = parser.parse_args()
-    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    if args.imdb: kept["imdb"] = {"machine": machine("numpy", "nltk"), "rows": imdb(args.imdb)}
-    if args.neural: kept["neural"] = {"machine": machine("numpy", "nltk"), "rows": neural(args.neural)}
-    if not (args.imdb or args.neural): kept |= {"nltk": {"machine": machine("numpy", "nltk"), "rows": against_nltk()}, "million": {"machine": machine("numpy", "nltk"), "rows": a_million()}}
-    keep(kept, RESULTS)
+    parts = {}
+    if args.imdb: parts["imdb"] = imdb(args.imdb)
+    if args.neural: parts["neural"] = neural(args.neural)
+    if not parts: parts = {"nltk": against_nltk(), "million": a_million()}
+    keep(kept(args.out)
+         | {k: {"machine": machine("numpy", "nltk"), "rows": rows} for k, rows in parts.items()}, args.out)
+
+
+if __name__ == "__main__": main()
