@@ -21,7 +21,7 @@ from .data import train_tokenizer
 from .finetuning import lm_loaders, train_loop
 from .models import new_model, reference_texts
 from .ngram import NGramLM
-from .scoring import _columns, _resample, bootstrap_interval, compare_lms, score_texts
+from .scoring import bootstrap_interval, bootstrap_ratio, compare_lms, score_texts
 from .support.inputs import check_vocab, is_causal
 from .support.kinds import check_texts
 from .support.machine import quiet
@@ -208,8 +208,7 @@ def _surprise(a, b, seed):
     for name,scores in (('', a), ('_home', b)):
         low, high = bootstrap_interval(scores, 'bits_per_byte', seed=seed)
         m |= {f'bits_per_byte{name}': sum(scores).bits_per_byte, f'bits_per_byte{name}_low': low, f'bits_per_byte{name}_high': high}
-    drawn = _resample(np.concatenate([_columns(s, 'bytes') for s in (a, b)], axis=1), 2000, seed)
-    low, high = np.quantile(drawn[:, 0]/drawn[:, 1] / (drawn[:, 2]/drawn[:, 3]), [.025, .975]).tolist()
+    low, high = bootstrap_ratio(a, b, seed=seed)
     return m | dict(excess=m['bits_per_byte']/m['bits_per_byte_home'], excess_low=low, excess_high=high)
 
 # %% ../nbs/53_should_you_fine_tune.ipynb #c364d11f

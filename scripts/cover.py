@@ -75,7 +75,7 @@ def main() -> None:
     left.set(xlabel="bits per byte of unseen pages of Python's manual (lower is better)",
              title="What a model knows", xlim=(0, max(scores.values()) * 1.12))
     right.set_title("What surprises it")
-    draw_text(right, surprisal(model, tokenizer, example))
+    draw_text(right, surprisal(model, tokenizer, example).frame)
     fig.tight_layout()
     (nbs / "images").mkdir(exist_ok=True)
     fig.savefig(nbs / "images" / "cover.png", dpi=110, metadata={"Software": None})

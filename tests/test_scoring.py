@@ -1,4 +1,4 @@
-"""course_lm.scoring: windows, masked models, intervals, comparisons and surprisal, beside slow versions of each."""
+"""course_lm.scoring: windows, masked models, intervals, comparisons, surprisal, beside slow versions."""
 import math
 import re
 
@@ -8,10 +8,10 @@ import torch
 
 from course_lm.data import train_tokenizer
 from course_lm.perplexity import LMScore, token_nll
-from course_lm.scoring import (bootstrap_interval, compare_lms, pseudo_perplexity, score_texts, show_surprisal,
-                               sliding_perplexity, surprisal)
+from course_lm.scoring import (bootstrap_interval, bootstrap_ratio, compare_lms, pseudo_perplexity,
+                               score_texts, show_surprisal, sliding_perplexity, surprisal)
 from course_lm.support.inputs import IGNORE_INDEX
-from tests.small_models import LSTM, TEXTS, bert, gpt2
+from tests.small_models import LSTM, TEXTS, bert, gpt2, sharper
 
 @pytest.fixture(scope='module')
 def tok(): return train_tokenizer(TEXTS*3, vocab_size=320)
@@ -21,7 +21,7 @@ def mtok(): return train_tokenizer(TEXTS*3, vocab_size=320, masked=True)
 # ---- windows
 
 def docs_loop(model, ids, max_length, stride, mended):
-    "The strided loop of the transformers documentation: `mended` counts the targets its loss was averaged over."
+    "The strided loop of the transformers documentation: `mended` counts the targets of each loss."
     nats, n, prev = 0., 0, 0
     for begin in range(0, len(ids), stride):
         end = min(begin + max_length, len(ids))
@@ -46,27 +46,54 @@ def test_sliding_is_the_docs_loop(n, stride):
     if stride < 16: assert got.tokens == n - 1
 
 def test_sliding_scores_each_token_once_given_its_window():
-    model, ids = gpt2(n_positions=16), torch.randint(0, 320, (41,), generator=torch.Generator().manual_seed(3))
+    model = gpt2(n_positions=16)
+    ids = torch.randint(0, 320, (41,), generator=torch.Generator().manual_seed(3))
     want = 0.
     for t in range(1, 41): # with stride 1 a token sees the 15 before it
-        with torch.no_grad(): want -= model(ids[None, max(0, t-15):t]).logits[0, -1].log_softmax(-1)[ids[t]].item()
+        with torch.no_grad(): logits = model(ids[None, max(0, t-15):t]).logits[0, -1]
+        want -= logits.log_softmax(-1)[ids[t]].item()
     assert sliding_perplexity(model, ids, 16, 1).nats == pytest.approx(want, rel=1e-5)
     with_bos = sliding_perplexity(model, ids, 16, 15, bos_id=0)
     assert with_bos.tokens == 41
-    want = -sum(model(torch.cat([torch.tensor([0]), ids[b:b+15]])[None]).logits[0].log_softmax(-1)[range(len(ids[b:b+15])), ids[b:b+15]].sum().item() for b in (0, 15, 30))
+    want = 0.
+    for begin in (0, 15, 30):
+        window = ids[begin:begin+15]
+        with torch.no_grad(): logits = model(torch.cat([torch.tensor([0]), window])[None]).logits[0]
+        want -= logits.log_softmax(-1)[range(len(window)), window].sum().item()
     assert with_bos.nats == pytest.approx(want, rel=1e-5)
 
 def test_sliding_input_and_errors():
     model, ids = gpt2(n_positions=16), list(range(40))
-    same = {sliding_perplexity(model, x).nats for x in (ids, np.array(ids, dtype=np.int32), torch.tensor(ids), torch.tensor([ids]))}
+    forms = ids, np.array(ids, dtype=np.int32), torch.tensor(ids), torch.tensor([ids])
+    same = {sliding_perplexity(model, x).nats for x in forms}
     assert len(same) == 1
     assert sliding_perplexity(model, ids, n_bytes=80).bits_per_byte > 0
-    for kw,text in ((dict(max_length=17), 'max_length=17 is more than the 16'), (dict(stride=0), 'stride=0'), (dict(stride=17), 'between 1 and 16'), (dict(stride=16, bos_id=0), 'between 1 and 15'), (dict(max_length=1), 'max_length=1')):
+    wrong = {'max_length=17 is more than the 16': dict(max_length=17), 'stride=0 must be': dict(stride=0),
+             'between 1 and 16': dict(stride=17), 'between 1 and 15': dict(stride=16, bos_id=0),
+             'max_length=1': dict(max_length=1), 'batch_size=0 must be': dict(batch_size=0)}
+    for text,kw in wrong.items():
         with pytest.raises(ValueError, match=text): sliding_perplexity(model, ids, **kw)
     with pytest.raises(ValueError, match='no token was scored'): sliding_perplexity(model, [3])
-    with pytest.raises(ValueError, match='one text'): sliding_perplexity(model, torch.zeros(2, 8))
+    with pytest.raises(ValueError, match='ids=.* must be the token ids of one text'):
+        sliding_perplexity(model, torch.zeros(2, 8))
+    with pytest.raises(TypeError, match='ids=.*tokenize it first'): sliding_perplexity(model, 'a text')
     assert sliding_perplexity(LSTM(), torch.arange(20), max_length=8, stride=4).tokens == 19
     with pytest.raises(ValueError, match='max_length is None'): sliding_perplexity(LSTM(), torch.arange(20))
+
+@pytest.mark.parametrize('shape', ['roberta', 'gpt2'])
+def test_windows_are_as_long_as_the_positions_that_tokens_can_use(shape):
+    if shape == 'roberta': # 66 rows in its position table, the first two of them never used by a token
+        from transformers import RobertaConfig, RobertaForCausalLM
+        config = RobertaConfig(vocab_size=90, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                               intermediate_size=32, max_position_embeddings=66, pad_token_id=1,
+                               is_decoder=True)
+        model = sharper(lambda: RobertaForCausalLM(config))
+    else: model = gpt2(90, n_positions=64)
+    ids = torch.randint(5, 90, (150,), generator=torch.Generator().manual_seed(0))
+    score = sliding_perplexity(model, ids)
+    assert score.tokens == 149 and math.isfinite(score.perplexity)
+    assert score == sliding_perplexity(model, ids, max_length=64)
+    with pytest.raises(ValueError, match='65 is more than the 64'): sliding_perplexity(model, ids, 65)
 
 # ---- masked models
 
@@ -92,7 +119,9 @@ def test_pseudo_perplexity_one_at_a_time(mtok):
 
 def test_pseudo_perplexity_long_and_within_word(mtok):
     model = bert(n=16)
-    assert pseudo_perplexity(model, mtok, ' '.join(TEXTS)).tokens == len(mtok(' '.join(TEXTS), add_special_tokens=False)['input_ids'])
+    long_one = ' '.join(TEXTS)
+    ids = mtok(long_one, add_special_tokens=False)['input_ids']
+    assert pseudo_perplexity(model, mtok, long_one).tokens == len(ids)
     text = 'naïvely'
     assert len(mtok.tokenize(text)) > 2
     x = torch.tensor([mtok(text)['input_ids']])
@@ -107,7 +136,8 @@ def test_pseudo_perplexity_refuses(tok, mtok):
     with pytest.raises(ValueError, match='is a causal model'): pseudo_perplexity(gpt2(), tok, TEXTS)
     with pytest.raises(ValueError, match='no mask token'): pseudo_perplexity(bert(), tok, TEXTS)
     with pytest.raises(ValueError, match='no token was scored'): pseudo_perplexity(bert(), mtok, [''])
-    with pytest.raises(ValueError, match='texts is empty'): pseudo_perplexity(bert(), mtok, [])
+    with pytest.raises(ValueError, match=r'texts=\[\] must be'): pseudo_perplexity(bert(), mtok, [])
+    with pytest.raises(TypeError, match='texts=5 must be'): pseudo_perplexity(bert(), mtok, 5)
 
 # ---- texts, intervals, comparisons
 
@@ -117,12 +147,17 @@ def test_score_texts(tok):
     for t,s in zip(TEXTS, scores):
         ids = torch.tensor([[0] + tok(t, add_special_tokens=False)['input_ids']])
         with torch.no_grad(): want = token_nll(model(ids).logits, ids)
-        assert s.tokens == len(want) and s.bytes == len(t.encode()) and s.nats == pytest.approx(want.sum().item(), rel=1e-5)
+        assert s.tokens == len(want) and s.bytes == len(t.encode())
+        assert s.nats == pytest.approx(want.sum().item(), rel=1e-5)
     assert scores[-1] == LMScore(0., 0, 0)
-    for size in (1, 3): assert [s.nats for s in score_texts(model, tok, TEXTS, batch_size=size)] == pytest.approx([s.nats for s in scores[:-1]], rel=1e-5)
+    nats = [s.nats for s in scores[:-1]]
+    for size in (1, 3):
+        again = score_texts(model, tok, TEXTS, batch_size=size)
+        assert [s.nats for s in again] == pytest.approx(nats, rel=1e-5)
     short = gpt2(n_positions=16)
     assert [s.tokens for s in score_texts(short, tok, TEXTS)] == [s.tokens for s in scores[:-1]]
-    with pytest.raises(TypeError, match='one string'): score_texts(model, tok, 'text')
+    with pytest.raises(TypeError, match="texts='text' must be a list of str"): score_texts(model, tok, 'text')
+    with pytest.raises(TypeError, match=r'the order is \(model, tokenizer\)'): score_texts(tok, model, TEXTS)
 
 def test_score_texts_without_bos(tok):
     plain = train_tokenizer(TEXTS*3, vocab_size=320)
@@ -130,17 +165,18 @@ def test_score_texts_without_bos(tok):
     for t,s in zip(TEXTS, score_texts(gpt2(n_positions=96), plain, TEXTS)):
         first = plain(t, return_offsets_mapping=True)['offset_mapping'][0][1]
         assert s.tokens == len(plain.tokenize(t)) - 1 and s.bytes == len(t[first:].encode())
-    with pytest.raises(ValueError, match='only one tokenizer has a BOS'): compare_lms((gpt2(), tok), (gpt2(), plain), TEXTS)
+    with pytest.raises(ValueError, match='only one tokenizer has a BOS'):
+        compare_lms((gpt2(), tok), (gpt2(), plain), TEXTS)
 
 def test_bootstrap_interval_covers():
     rng, inside = np.random.default_rng(0), 0
     for trial in range(150):
         tokens = rng.integers(5, 200, 60)
         nats = tokens * rng.normal(3, .5, 60)
-        low, high = bootstrap_interval([LMScore(float(a), int(b), int(4*b)) for a,b in zip(nats, tokens)], 'cross_entropy', n_resamples=400, seed=trial)
+        scores = [LMScore(float(a), int(b), int(4*b)) for a,b in zip(nats, tokens)]
+        low, high = bootstrap_interval(scores, 'cross_entropy', n_resamples=400, seed=trial)
         inside += low < 3 < high
     assert .86 < inside/150 <= 1
-    scores = [LMScore(float(a), int(b), int(4*b)) for a,b in zip(nats, tokens)]
     low, high = bootstrap_interval(scores)
     assert low < sum(scores).perplexity < high and bootstrap_interval(scores) == (low, high)
     bits = bootstrap_interval(scores, 'bits_per_byte')
@@ -148,21 +184,48 @@ def test_bootstrap_interval_covers():
     assert bootstrap_interval(scores, level=.5)[0] > low
     with pytest.raises(ValueError, match='at least 2'): bootstrap_interval(scores[:1])
     with pytest.raises(ValueError, match='what='): bootstrap_interval(scores, 'ppl')
-    with pytest.raises(ValueError, match='needs its bytes'): bootstrap_interval([LMScore(1., 1)]*3, 'bits_per_byte')
+    with pytest.raises(ValueError, match='needs its bytes'):
+        bootstrap_interval([LMScore(1., 1)]*3, 'bits_per_byte')
+    with pytest.raises(TypeError, match='put it in a list'): bootstrap_interval(scores[0])
+    with pytest.raises(ValueError, match='level=1 must be'): bootstrap_interval(scores, level=1)
+
+def test_bootstrap_ratio_is_paired():
+    rng = np.random.default_rng(1)
+    hard = rng.normal(300, 80, 50)
+    a = [LMScore(float(1.2*h + rng.normal()), 100, 400) for h in hard]
+    b = [LMScore(float(h), 90, 400) for h in hard]
+    low, high = bootstrap_ratio(a, b)
+    assert low < sum(a).bits_per_byte/sum(b).bits_per_byte < high and high - low < .01
+    assert bootstrap_ratio(b, b) == (1, 1)
+    assert bootstrap_ratio(a, b) == (low, high) != bootstrap_ratio(a, b, seed=1)
+    apart = bootstrap_ratio(a, b[::-1])
+    assert apart[1] - apart[0] > 5*(high - low), 'hard documents are no longer beside hard ones'
+    with pytest.raises(ValueError, match='a has 50 scores and b has 49'): bootstrap_ratio(a, b[:-1])
+    with pytest.raises(ValueError, match='at least 2'): bootstrap_ratio(a[:1], b[:1])
 
 def test_compare_is_paired(tok, mtok):
     model, other = gpt2(n_positions=96), gpt2(n_positions=96, layer_norm_epsilon=.5)
     same = compare_lms((model, tok), (model, tok), TEXTS)
     assert same.difference == same.low == same.high == 0 and not same.differ
     a, b = compare_lms((model, tok), (other, tok), TEXTS), compare_lms((other, tok), (model, tok), TEXTS)
-    assert a.difference == pytest.approx(-b.difference) and a.difference == pytest.approx(a.b.bits_per_byte - a.a.bits_per_byte)
+    assert a.difference == pytest.approx(-b.difference)
+    assert a.difference == pytest.approx(a.b.bits_per_byte - a.a.bits_per_byte)
     assert a.low <= a.difference <= a.high and 'over 4 documents' in repr(a)
     small = train_tokenizer(TEXTS, vocab_size=270) # another tokenizer, the same bytes
     c = compare_lms((model, tok), (gpt2(270, n_positions=160), small), TEXTS)
     assert c.a.bytes == c.b.bytes and c.a.tokens < c.b.tokens
-    assert compare_lms(score_texts(model, tok, TEXTS), (other, tok), TEXTS).difference == pytest.approx(a.difference)
+    scores = score_texts(model, tok, TEXTS)
+    assert compare_lms(scores, (other, tok), TEXTS).difference == pytest.approx(a.difference)
     with pytest.raises(ValueError, match='one masked'): compare_lms((model, tok), (bert(), mtok), TEXTS)
-    with pytest.raises(ValueError, match='3 texts, but'): compare_lms(score_texts(model, tok, TEXTS), (other, tok), TEXTS[:3])
+    with pytest.raises(ValueError, match='3 texts, but'): compare_lms(scores, (other, tok), TEXTS[:3])
+    with pytest.raises(TypeError, match=r'the order is \(model, tokenizer\)'):
+        compare_lms((tok, model), (other, tok), TEXTS)
+    with pytest.raises(TypeError, match='b=.* must be'): compare_lms(scores, model, TEXTS)
+
+def test_two_models_as_load_lm_gives_them_are_compared():
+    from course_lm.models import load_lm
+    same = compare_lms(load_lm('tiny'), load_lm('tiny'), TEXTS, level=.9)
+    assert same.difference == 0 and same.documents == 4 and same.level == .9
 
 def test_pairing_narrows_the_interval():
     rng = np.random.default_rng(0)
@@ -176,31 +239,35 @@ def test_pairing_narrows_the_interval():
 
 def test_surprisal_frame(tok):
     model, text = gpt2(n_positions=96), TEXTS[1] + ' 🙂\n <b>'
-    frame = surprisal(model, tok, text)
+    tokens = surprisal(model, tok, text)
+    frame = tokens.frame
     ids = torch.tensor([[0] + tok(text, add_special_tokens=False)['input_ids']])
     with torch.no_grad(): want = token_nll(model(ids).logits, ids)
     np.testing.assert_allclose(frame.nats, want, rtol=1e-4)
     np.testing.assert_allclose(frame.bits, frame.nats/math.log(2))
     assert list(frame) == ['token', 'start', 'end', 'nats', 'bits']
     assert all(text[a:b] == t for t,a,b in zip(frame.token, frame.start, frame.end))
-    words = surprisal(model, tok, text, by='word')
+    assert tokens.text == text and f'{len(frame)} tokens' in repr(tokens)
+    words = surprisal(model, tok, text, by='word').frame
     assert list(words.token) == text.split() and words.nats.sum() == pytest.approx(frame.nats.sum())
-    shown = show_surprisal(frame).data
+    shown = show_surprisal(tokens).data
     assert '<b>' not in shown and 'title=' in shown and '🙂' in shown
     body = shown.split('<div style="font-size')[0]
-    assert re.sub('<[^>]*>', '', body).replace('&lt;', '<').replace('&gt;', '>') == text # nothing lost, nothing twice
+    bare = re.sub('<[^>]*>', '', body).replace('&lt;', '<').replace('&gt;', '>')
+    assert bare == text, 'nothing lost, nothing twice'
 
 def test_surprisal_long_and_masked_and_bare(tok, mtok):
     text = ' '.join(TEXTS*4)
-    frame = surprisal(gpt2(n_positions=16), tok, text)
+    frame = surprisal(gpt2(n_positions=16), tok, text).frame
     assert len(frame) == len(tok.tokenize(text)) and frame.nats.notna().all()
-    assert surprisal(bert(n=16), mtok, text).nats.notna().all()
-    assert show_surprisal(gpt2(), tok, TEXTS[0]).data == show_surprisal(surprisal(gpt2(), tok, TEXTS[0])).data
+    assert surprisal(bert(n=16), mtok, text).frame.nats.notna().all()
     plain = train_tokenizer(TEXTS*3, vocab_size=320)
     plain.bos_token = None
-    frame = surprisal(gpt2(n_positions=96), plain, TEXTS[0])
-    assert math.isnan(frame.nats[0]) and frame.nats[1:].notna().all() and 'not scored' in show_surprisal(frame).data
+    bare = surprisal(gpt2(n_positions=96), plain, TEXTS[0])
+    assert math.isnan(bare.frame.nats[0]) and bare.frame.nats[1:].notna().all()
+    assert 'not scored' in show_surprisal(bare).data
     with pytest.raises(ValueError, match='text is empty'): surprisal(gpt2(), tok, '')
     with pytest.raises(ValueError, match='by='): surprisal(gpt2(), tok, 'a', by='line')
-    with pytest.raises(ValueError, match='give show_surprisal a frame'): show_surprisal(gpt2())
+    with pytest.raises(TypeError, match='surprise=.* must be'): show_surprisal(bare.frame)
+    with pytest.raises(ValueError, match='max_bits=0 must be'): show_surprisal(bare, max_bits=0)
 
