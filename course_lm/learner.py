@@ -22,7 +22,7 @@ from .finetuning import n_scored
 from .labels import LabelStrategy, LMCollator, show_batch_labels
 from .models import layer_groups, save_lm
 from .perplexity import Perplexity, TokenAccuracy, token_nll
-from .predictions import lm_predictions, show_predictions
+from .predictions import show_predictions
 from .support.checks import Count, Flag, Seed, check_splits, checked
 from .support.inputs import is_causal
 from .support.kinds import Device, Model, Tokenizer
@@ -112,8 +112,7 @@ class LMLearner(Learner):
 
     def show_results(self, ds_idx=1, dl=None, max_n=2, **kwargs):
         batch = (self.dls[ds_idx] if dl is None else dl).one_batch()[0]
-        rows = {k: v[:max_n] for k,v in batch.items()}
-        display(show_predictions(lm_predictions(self.lm, self.dls.train.tokenizer, rows)))
+        display(show_predictions(self.lm, self.dls.train.tokenizer, batch, n=max_n))
 
     def export(self, fname='export'):
         "A folder that `load_lm` reads, in place of fastai's pickle."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['newton_schulz', 'MuonAdamW', 'batch_indices', 'PretrainHistory', 'pretrain', 'compression_baseline',
-           'make_lm_optimizer', 'wsd_factor', 'last_checkpoint', 'complete']
+           'make_lm_optimizer', 'wsd_factor', 'last_checkpoint']
 
 # %% ../nbs/71_pretraining.ipynb #imports
 import json, lzma, math, os, shutil, tempfile, time
@@ -19,7 +19,6 @@ import numpy as np
 from .finetuning import History, decay_groups
 from .labels import BertMasking, CausalLabels, LMCollator
 from .perplexity import evaluate_lm, token_bytes
-from .predictions import _heal
 from .scratch import training_speed
 from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
 from .support.machine import quiet
@@ -395,27 +394,3 @@ def _load_checkpoint(path, model, opt):
 def _factor(history, step, schedule, warmup_steps):
     if schedule == 'wsd': return wsd_factor(step, warmup_steps, history.decay_from, history.decay_steps)
     return min(1, (step+1)/max(1, warmup_steps)) * (.55 + .45*math.cos(math.pi*step/history.n_steps))
-
-# %% ../nbs/71_pretraining.ipynb #57712ae3-2
-@torch.no_grad()
-def complete(
-    model, # a causal model
-    tokenizer, # its tokenizer, byte-level
-    prompt:str, # may end in the middle of a word
-    max_new_tokens:int=8, # most tokens to write
-    heal:bool=True, # let the last token be chosen anew among those that begin like it
-)->str: # the prompt and what follows, likeliest token by likeliest token
-    "Complete what somebody is typing. Raises `ValueError` for an empty prompt, or a masked model. Lesson 7."
-    if not is_causal(model): raise ValueError(f'{type(model).__name__} is a masked model and cannot continue a text: use fill_mask')
-    if not prompt: raise ValueError('prompt is empty: there is nothing to complete')
-    ids = tokenizer(prompt, add_special_tokens=False)['input_ids']
-    ids, allowed = _heal(tokenizer, ids) if heal else (ids, None)
-    start = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id] # what stands before a document's first token
-    ids, was, most = [*start, *ids], model.training, max_length_of(model) or len(ids) + max_new_tokens
-    model.eval()
-    for _ in range(max_new_tokens):
-        logits = model(torch.tensor([ids[-most:]], device=model.device)).logits[0, -1]
-        ids.append(int(logits.argmax()) if allowed is None else allowed[int(logits[allowed].argmax())])
-        allowed = None
-    model.train(was)
-    return tokenizer.decode(ids[len(start):])
