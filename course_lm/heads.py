@@ -8,14 +8,19 @@ __all__ = ['assert_same_backbone']
 # %% ../nbs/54_another_head.ipynb #imports
 import torch
 
+from .support.checks import checked
+from .support.kinds import Model
+
 # %% ../nbs/54_another_head.ipynb #2bf7bba9
+@checked
 def assert_same_backbone(
-    a, # a transformers model
-    b, # another with the same kind of body, whatever is on top
+    a:Model, # a transformers model
+    b:Model, # another with the same kind of body, whatever is on top
 ):
     "Assert that two models have the same body, tensor by tensor. Raises `AssertionError` with the first name that differs. Lesson 5."
     x, y = (m.base_model.state_dict() for m in (a, b))
     names = sorted(k for k in x.keys() | y.keys() if not k.startswith('pooler.'))
     for k in names:
         if k not in x or k not in y: raise AssertionError(f'{k} is in one body only')
-        if x[k].shape != y[k].shape or not torch.equal(x[k].cpu(), y[k].cpu()): raise AssertionError(f'{k} differs')
+        same = x[k].shape == y[k].shape and torch.equal(x[k].cpu(), y[k].cpu())
+        if not same: raise AssertionError(f'{k} differs')

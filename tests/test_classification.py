@@ -1,5 +1,5 @@
 "Lesson 6 beyond the notebook: hub-format folders, property tests, dull errors, and that the lesson quotes what was measured."
-import json, re
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from course_lm.classification import (
     make_optimizer, most_confident_mistakes, predict_proba, train_classifier)
 from course_lm.data import train_tokenizer
 from course_lm.reviews import reviews
+from .hub_folders import distilbert_folder
 from course_lm.models import load_lm, new_model, save_lm, tiny_bert_config, tiny_gpt_config
 
 root = Path(__file__).resolve().parent.parent
@@ -35,26 +36,11 @@ def train(model, tokenizer, data, **kw): return train_classifier(model, tokenize
 
 @pytest.fixture(scope='module')
 def distilbert(data, tmp_path_factory):
-    "A folder as the hub has it for distilbert-base-uncased: config, weights, WordPiece vocab.txt, tokenizer.json, tokenizer_config.json."
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    from transformers import DistilBertConfig, DistilBertForMaskedLM
     folder = tmp_path_factory.mktemp('hub')/'distilbert-base-uncased'
-    words = sorted({w for t in data['train']['text'] for w in re.findall(r"\w+|[^\w\s]", t.lower())})
-    letters = sorted({c for w in words for c in w})
-    vocab = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *letters, *('##'+c for c in letters), *(w for w in words if len(w) > 1)]
-    t = Tokenizer(models.WordPiece({w: i for i,w in enumerate(vocab)}, unk_token='[UNK]'))
-    t.normalizer, t.pre_tokenizer, t.decoder = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
-    t.post_processor = processors.TemplateProcessing(single='[CLS] $A [SEP]', pair='[CLS] $A [SEP] $B:1 [SEP]:1', special_tokens=[('[CLS]', 2), ('[SEP]', 3)])
-    torch.manual_seed(0)
-    lm = DistilBertForMaskedLM(DistilBertConfig(vocab_size=len(vocab), dim=16, hidden_dim=32, n_layers=1, n_heads=2, max_position_embeddings=64, pad_token_id=0))
-    lm.save_pretrained(folder)
-    t.save(str(folder/'tokenizer.json'))
-    (folder/'vocab.txt').write_text('\n'.join(vocab) + '\n')
-    (folder/'tokenizer_config.json').write_text(json.dumps({'do_lower_case': True, 'model_max_length': 64, 'tokenizer_class': 'DistilBertTokenizer'}))
-    return folder, lm
+    return distilbert_folder(folder, data['train']['text'])
 
 
-# load_lm(head='sequence-classification')
+# classifiers from load_lm
 
 def test_distilbert_folder_takes_the_same_path(distilbert, data, capfd, caplog):
     folder, lm = distilbert
@@ -70,26 +56,6 @@ def test_distilbert_folder_takes_the_same_path(distilbert, data, capfd, caplog):
     run = train(model, tokenizer, data, recipe='adamw-linear', warmup_steps=.25)
     assert run.n == 30 and len(run.losses) == 4
 
-def test_distilbert_from_memory_is_as_from_its_folder(distilbert):
-    folder, lm = distilbert
-    a, tokenizer = load_lm(folder, 'sequence-classification', LABELS)
-    b, _ = load_lm((lm, tokenizer), 'sequence-classification', LABELS)
-    assert a.load_report.new == b.load_report.new
-    for k,v in a.state_dict().items():
-        if k not in a.load_report.new: assert torch.equal(v, b.state_dict()[k]), k
-
-def test_base_model_without_head(distilbert):
-    folder, lm = distilbert
-    _, tokenizer = load_lm(folder, 'sequence-classification', LABELS)
-    model, _ = load_lm((lm.distilbert, tokenizer), 'sequence-classification', LABELS)
-    for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
-    assert len(model.load_report.new) == 4
-
-def test_logging_level_is_left_alone(distilbert):
-    from transformers.utils import logging
-    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    load_lm(distilbert[0], 'sequence-classification', LABELS)
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 def test_tiny_is_the_courses_own_bert():
     model, tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS)
@@ -113,13 +79,6 @@ def test_tiny_tells_praise_from_blame_by_reading_alone():
     guess = LogisticRegression(C=.01).fit(x[told], y[told])
     assert guess.score(np.delete(x, told, 0), np.delete(y, told)) >= .7
 
-def test_head_depends_on_seed_alone(tokenizer):
-    lm = new_model(tiny_bert_config(tokenizer, n_layer=1, n_head=2, n_embd=16))
-    torch.manual_seed(1)
-    state = torch.random.get_rng_state()
-    a, b, c = (load_lm((lm, tokenizer), 'sequence-classification', LABELS, seed=s)[0].classifier.weight for s in (5, 5, 6))
-    assert torch.equal(a, b) and not torch.equal(a, c)
-    assert torch.equal(torch.random.get_rng_state(), state), "the caller's random state is his own"
 
 def test_gpt2_without_pad_gets_one(data, tmp_path):
     causal = train_tokenizer(data['train']['text'], 400)
@@ -131,13 +90,6 @@ def test_gpt2_without_pad_gets_one(data, tmp_path):
     one = predict_proba(model, tokenizer, ['The plot is good.'])[0]
     assert predict_proba(model, tokenizer, ['The plot is good.', 'word '*60])[0] == pytest.approx(one, abs=1e-5)
 
-def test_head_of_another_size_is_new(tokenizer, tmp_path):
-    from transformers import ModernBertForSequenceClassification
-    config = new_model(tiny_bert_config(tokenizer, n_layer=1, n_head=2, n_embd=16)).config
-    config.num_labels = 5
-    save_lm(ModernBertForSequenceClassification(config), tokenizer, tmp_path/'five')
-    model, _ = load_lm(tmp_path/'five', 'sequence-classification', LABELS)
-    assert model.classifier.out_features == 2 and 'classifier.weight' in model.load_report.new
 
 def test_classifier_comes_back_whole(model, tokenizer, data, tmp_path):
     save_lm(model, tokenizer, tmp_path/'c')
@@ -145,18 +97,6 @@ def test_classifier_comes_back_whole(model, tokenizer, data, tmp_path):
     assert again.load_report.new == {} and again.config.id2label == {0: 'negative', 1: 'positive'}
     np.testing.assert_allclose(predict_proba(again, tok, data['test']), predict_proba(model, tokenizer, data['test']), atol=1e-6)
 
-def test_nothing_to_load(tmp_path, tokenizer):
-    with pytest.raises(OSError, match='there is no folder'): load_lm(tmp_path/'no', 'sequence-classification', LABELS)
-    tmp_path.joinpath('empty').mkdir()
-    with pytest.raises(OSError, match='has no config.json'): load_lm(tmp_path/'empty', 'sequence-classification', LABELS)
-
-def test_weights_of_another_body(distilbert, tmp_path):
-    import shutil
-    folder, lm = distilbert
-    from safetensors.torch import save_file
-    shutil.copytree(folder, tmp_path/'d')
-    save_file({'something.else': torch.zeros(2)}, tmp_path/'d'/'model.safetensors', metadata={'format': 'pt'})
-    with pytest.raises(ValueError, match='the model would be random noise with a name'): load_lm(tmp_path/'d', 'sequence-classification', LABELS)
 
 def test_roberta_positions(data):
     from transformers import RobertaConfig, RobertaForSequenceClassification

@@ -6,7 +6,7 @@ import pytest, torch
 
 import course_lm
 from course_lm.models import reference_texts, load_lm
-from course_lm.predictions import generate_text
+from course_lm.predictions import fill_mask, generate_text
 from course_lm.scoring import score_texts
 
 folder = Path(course_lm.__file__).parent / 'pretrained'
@@ -75,9 +75,37 @@ def test_the_causal_one_knows_english_and_reviews():
 
 
 def test_the_masked_one_fills_with_words_that_fit():
-    from course_lm.predictions import fill_mask
     lm, tok = load_lm('tiny', 'masked')
     found = [fill_mask(lm, tok, t.replace('_', tok.mask_token), top_k=20).token.str.strip().tolist() for t in ('I have never seen such a _ movie.', 'The _ was directed by a woman.', 'I _ this film very much.')]
     assert 'bad' in found[0] or 'good' in found[0]
     assert {'film', 'movie'} & set(found[1])
     assert {'liked', 'enjoyed', 'loved', 'like', 'enjoy', 'love'} & set(found[2])
+
+
+def test_tiny_gpt_knows_films_better_than_manuals():
+    from course_lm.data import python_docs
+    from course_lm.reviews import reviews
+    from course_lm.scoring import score_texts
+    lm, tok = load_lm('tiny')
+    films, manual = (sum(score_texts(lm, tok, t)).bits_per_byte for t in (list(reviews(20)['text']), python_docs()[-20:]))
+    assert films < manual - .2
+
+
+def test_tiny_bert_guesses_what_a_review_says():
+    lm, tok = load_lm('tiny', 'masked')
+    def guesses(text): return {t.strip() for t in fill_mask(lm, tok, text, top_k=5).token}
+    assert {'film', 'movie'} <= guesses('This is a great [MASK].') and guesses('The [MASK] was terrible.') & {'acting', 'movie', 'film'}
+
+
+def test_own_writing_costs_about_what_the_model_expects():
+    "What was drawn from a model's probabilities costs it their entropy, on average."
+    tiny, tok = load_lm('tiny')
+    rows = [torch.tensor([[tok.bos_token_id, *tok(t, add_special_tokens=False)['input_ids']]])[:, :200] for t in reference_texts(tiny)[:40]]
+    cost = expected = n = 0
+    with torch.no_grad():
+        for row in rows:
+            logp = tiny(row).logits[0, :-1].log_softmax(-1)
+            cost -= float(logp.gather(1, row[0, 1:, None]).sum())
+            expected -= float((logp.exp()*logp).sum())
+            n += len(logp)
+    assert n > 3000 and cost == pytest.approx(expected, rel=.06)
