@@ -1,22 +1,23 @@
 """Lesson 6, in depth: recipes one change at a time, a body that has read, and reviews longer than the model.
 
-    python -m benchmarks.experiments.classifiers --recipes         # which change did anything? Made-up reviews; about four minutes on one core
-    python -m benchmarks.experiments.classifiers --longer          # three of these recipes, three times as long; about two minutes
-    python -m benchmarks.experiments.classifiers --body            # a masked language model's body against random weights; about four minutes
-    python -m benchmarks.experiments.classifiers --body-longer     # the same in runs two and a half times as long; about five minutes
-    python -m benchmarks.experiments.classifiers --transfer        # tiny-bert against the same network from random weights, 400 made-up reviews; about three minutes
-    python -m benchmarks.experiments.classifiers --long PATH       # head, tail, both, windows on real reviews (what load_imdb takes, with movies); about three minutes
+    alias run='python -m benchmarks.experiments.classifiers'
+    run --recipes        # which change did anything? Synthetic reviews; about four minutes on one core
+    run --longer         # three of these recipes, three times as long; about two minutes
+    run --body           # a masked language model's body against random weights; about four minutes
+    run --body-longer    # the same in runs two and a half times as long; about five minutes
+    run --transfer       # tiny-bert against the same network from random weights; about three minutes
+    run --long PATH      # head, tail, both, windows, on real reviews with movies; about three minutes
 
-Rates are chosen on valid, over the seeds of the same comparison; test is scored once for each run. Everything is kept in
-benchmarks/results/classifiers.json, each part with machine, versions and date.
+Rates are chosen on valid, over the seeds of the same comparison; test is scored once for each run. Everything
+is kept in benchmarks/results/classifiers.json, each part with machine, versions and date.
 """
-import argparse, json, os, sys, time
+import argparse, time
 from functools import partial
 from pathlib import Path
 
-os.environ.setdefault('HF_HUB_OFFLINE', '1')
-os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-from benchmarks.bench import keep, machine, results
+from benchmarks.bench import keep, kept, machine, prepare, results
+
+prepare()
 RESULTS = results/'classifiers.json'
 
 def made_up(n_train):
@@ -32,7 +33,7 @@ def row(run, name, lr, seed, **more): return {'recipe': name, 'lr': lr, 'seed': 
 def recipes(args, epochs=3, n_train=1200, rates=(1e-3, 3e-3, 9e-3), only=None):
     "Adam, then one change after the other; the same seeds, weights and batches for all."
     from course_lm.baselines import LABELS
-    from course_lm.classification import ENGINES, train_classifier, unfreeze_engine
+    from course_lm.classification import train_classifier, unfreeze_engine
     from course_lm.models import load_lm, new_model, tiny_bert_config
     tokenizer, data = made_up(n_train)
     chain = {'Adam': ('adam', {}), 'AdamW': ('adamw', {}), '+ falling rate': ('adamw-linear', dict(warmup_steps=0)), '+ warm-up': ('adamw-linear', dict(warmup_steps=.1)),
@@ -212,7 +213,6 @@ def main():
     for part,f in (('recipes', recipes), ('longer', longer), ('body', body), ('body_longer', body_longer), ('transfer', transfer), ('long', long)):
         if not getattr(args, part): continue
         result = {**f(args), 'machine': machine('torch', 'transformers', 'numpy')}
-        out = json.loads(args.out.read_text()) if args.out.exists() else {}
-        keep({**out, part: result}, args.out)
+        keep({**kept(args.out), part: result}, args.out)
 
 if __name__ == '__main__': main()

@@ -1,18 +1,18 @@
-"""Lesson 5 measured: tiny-gpt, which has read film reviews, learns Python's manual from 30, 120 or 480 paragraphs, and what that makes it forget.
+"""Lesson 5 measured: tiny-gpt learns Python's manual from 30, 120 or 480 paragraphs. What does it forget?
 
-    python -m benchmarks.experiments.finetune_manual --reviews PATH    # folder of IMDb as parquet, with a column movie: about four minutes on one core
+    python -m benchmarks.experiments.finetune_manual --reviews PATH    # about four minutes on one core
 
-Untouched, fine-tuned, and the same shape from random weights. The round is chosen on validation paragraphs, the manual's
-figures come from test paragraphs, and what was forgotten is measured on reviews of movies that the model has not read about.
-One more run mixes the model's own writing (home.json) into the paragraphs. Settings are fixed below. Prints a table and
-keeps it in benchmarks/results/finetune_manual.json with machine, versions and date.
+PATH is a folder of IMDb as parquet, with a column movie. Untouched, fine-tuned, and the same shape from random
+weights. The round is chosen on validation paragraphs, the manual's figures come from test paragraphs, and what
+was forgotten is measured on reviews of movies that the model has not read about. One more run mixes the model's
+own writing (home.json) into the paragraphs. Settings are fixed below. Prints a table and keeps it in
+benchmarks/results/finetune_manual.json with machine, versions and date.
 """
-import argparse, os, time
+import argparse, time
 
-os.environ.setdefault('HF_HUB_OFFLINE', '1')
-os.environ.setdefault('OMP_NUM_THREADS', '1')
-os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-from benchmarks.bench import keep, machine, results
+from benchmarks.bench import keep, machine, prepare, results
+
+prepare(threads=1)
 
 SETTINGS = dict(chunk_size=64, batch_size=8, rounds={30: 10, 120: 6, 480: 4}, rates={'fine-tuned': 1e-3, 'from scratch': 3e-3}, held_out_reviews=100, seed=42)
 

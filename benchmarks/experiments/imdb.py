@@ -1,43 +1,38 @@
-"""Lesson 6 on the real reviews: what they share, word counters, an LSTM, encoders, each with its curve of accuracy against minutes.
+"""Lesson 6 on the real reviews: what they share, baselines that count words, an LSTM, encoders.
 
-    python -m benchmarks.experiments.imdb --imdb PATH                                # baselines, LSTM, an encoder from random weights; split by movie
-    python -m benchmarks.experiments.imdb --imdb PATH --only encoder --pretrain 20 --unlabelled PATH2 --keep FOLDER
-    python -m benchmarks.experiments.imdb --imdb PATH --only encoder --encoder FOLDER_OR_HUB_NAME --recipe trainer --epochs 3 --lr 5e-5
-    python -m benchmarks.experiments.imdb --imdb PATH --only encoder --encoder tiny --train 500         # the course's own tiny-bert: a point of its learning curve
-    python -m benchmarks.experiments.imdb --imdb PATH --only encoder --encoder tiny-scratch --train 500 # the same network, random weights
-    python -m benchmarks.experiments.imdb --imdb PATH --only baselines --baselines nbsvm --train 500    # and what counting gets from as many
-    python -m benchmarks.experiments.imdb --imdb movie_data.csv.gz --split lecture   # 70/10/20 % by position, as the lecture cuts
+    alias run='python -m benchmarks.experiments.imdb --imdb PATH'
+    run                                              # baselines, LSTM, an encoder from random weights
+    run --only encoder --encoder tiny --train 500    # tiny-bert: a point of its learning curve
+    run --only encoder --encoder tiny-scratch --train 500        # the same network, random weights
+    run --only baselines --baselines nbsvm --train 500           # what counting gets from as many
+    run --only encoder --pretrain 20 --unlabelled PATH2 --keep FOLDER
+    run --only encoder --encoder FOLDER_OR_HUB_NAME --recipe trainer --epochs 3 --lr 5e-5
+    run --split lecture                              # 70/10/20 % by position, as the lecture cuts
 
 PATH is whatever load_imdb takes: an aclImdb folder, movie_data.csv[.gz], parquet. Every run becomes a row of
-benchmarks/results/imdb.json, in place of an earlier row of the same name, split, seed and number of training reviews.
-An epoch is chosen on valid, never on test; test is answered once, after the last epoch.
+benchmarks/results/imdb.json, in place of an earlier row of the same name, split, seed and number of training
+reviews. An epoch is chosen on valid, never on test; test is answered once, after the last epoch.
 """
-import argparse, json, math, os, sys, time
+import argparse, json, math, time
 from pathlib import Path
 
-from benchmarks.bench import machine, results
+from benchmarks import bench
 
-os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-RESULTS = results/'imdb.json'
+bench.prepare(offline=False)
+RESULTS = bench.results/'imdb.json'
 SHARES = {'official': (.7, .1, .2), 'movie': (.8, .1, .1), 'lecture': (.7, .1, .2)} # train, valid, test; official leaves its test half whole
 
 PACKAGES = ('torch', 'transformers', 'datasets', 'scikit-learn', 'numpy')
 
-class Results:
-    "The JSON file: read, one part changed, written whole or not at all."
-    def __init__(self, path): self.path = path
-    def change(self, part, new, same):
-        out = json.loads(self.path.read_text()) if self.path.exists() else {}
-        key = lambda r: tuple(r[k] for k in same)
-        out[part] = [r for r in out.get(part, []) if key(r)!=key(new)] + [new]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(f'.part{os.getpid()}')
-        part.write_text(json.dumps(out, indent=1) + '\n')
-        part.replace(self.path)
+def change(path, part, new, same):
+    "Put a row into a part of the results, in place of the row that has the same values of `same`."
+    def key(row): return [row[k] for k in same]
+    rows = bench.kept(path).get(part, [])
+    bench.keep(bench.kept(path) | {part: [r for r in rows if key(r) != key(new)] + [new]}, path)
 
 def row_of(run, data, args, cpu_seconds, valid_accuracy, **settings):
     low, high = run.interval
-    h, where = run.history, machine(*PACKAGES)
+    h, where = run.history, bench.machine(*PACKAGES)
     epoch_seconds = h[-1]['seconds']/len(h) if h else None
     return {'name': run.name, 'split': args.split, 'seed': args.seed, **{f'{k}_reviews': len(data[k]) for k in ('train', 'valid', 'test')},
             'valid_accuracy': valid_accuracy, 'test_accuracy': run.accuracy, 'interval': [low, high], 'correct': run.correct, 'n_params': run.n_params,
@@ -45,14 +40,9 @@ def row_of(run, data, args, cpu_seconds, valid_accuracy, **settings):
             'curve': [{'epoch': e['epoch'], 'minutes': e['seconds']/60, 'cpu_minutes': e['cpu_seconds']/60, 'valid_accuracy': e['valid_accuracy'], 'train_loss': e['train_loss']} for e in h],
             'settings': {**run.settings, **settings}, 'machine': where, 'date': where['date']}
 
-def rounded(x):
-    if isinstance(x, float): return round(x, 5)
-    if isinstance(x, dict): return {k: rounded(v) for k,v in x.items()}
-    return [rounded(v) for v in x] if isinstance(x, (list, tuple)) else x
-
 def keep(args, row):
-    row = rounded(row)
-    Results(args.out).change('runs', row, ('name', 'split', 'seed', 'train_reviews'))
+    row = bench.rounded(row)
+    change(args.out, 'runs', row, ('name', 'split', 'seed', 'train_reviews'))
     print(f"{row['name']:<40} valid {100*row['valid_accuracy']:5.2f}  test {100*row['test_accuracy']:5.2f} ({100*row['interval'][0]:.1f} to {100*row['interval'][1]:.1f})"
           f"  {row['n_params']:>9,} numbers  {row['cpu_seconds']:7.1f} CPU s  chosen on {row['chosen_on'] or '-'}", flush=True)
 
@@ -72,10 +62,10 @@ def load(args):
 def leaks(args, data):
     from course_lm.baselines import leak_report
     start, cpu = time.perf_counter(), time.process_time()
-    table, where = leak_report(data), machine(*PACKAGES)
+    table, where = leak_report(data), bench.machine(*PACKAGES)
     new = {'split': args.split, 'seed': args.seed, **{f'{k}_reviews': len(data[k]) for k in data}, 'rows': table.to_dict('records'),
            'seconds': time.perf_counter()-start, 'cpu_seconds': time.process_time()-cpu, 'machine': where, 'date': where['date']}
-    Results(args.out).change('leaks', rounded(new), ('split', 'seed', 'train_reviews'))
+    change(args.out, 'leaks', bench.rounded(new), ('split', 'seed', 'train_reviews'))
     print(table.to_string(index=False), f"\n{new['cpu_seconds']:.1f} CPU s", flush=True)
 
 def word_list():
@@ -88,18 +78,19 @@ def word_list():
     for k in ('lexicon-words', 'lexicon-score'): exec(cells[k], names)
     return names
 
-def baselines(args, data):
+def baseline(data, name, split):
+    "One baseline, scored on a split, and its settings."
     from course_lm.baselines import linear_baseline
+    if name == 'words': return word_list()['lexicon_baseline'](data, split), {}
+    settings = {'ngrams': (1, 2), 'C': 10.} if name == 'tfidf2' else {}
+    return linear_baseline(data, 'tfidf' if name == 'tfidf2' else name, score_on=split, **settings), settings
+
+def baselines(args, data):
     for name in args.baselines.split(','):
-        settings = {'ngrams': (1, 2), 'C': 10.} if name == 'tfidf2' else {}
-        features = 'tfidf' if name == 'tfidf2' else name
-        def score(split):
-            if name == 'words': return word_list()['lexicon_baseline'](data, split)
-            return linear_baseline(data, features, score_on=split, **settings)
         cpu = time.process_time()
-        run = score('test')
+        run, settings = baseline(data, name, 'test')
         cpu = time.process_time()-cpu
-        keep(args, row_of(run, data, args, cpu, score('valid').accuracy, **settings))
+        keep(args, row_of(run, data, args, cpu, baseline(data, name, 'valid')[0].accuracy, **settings))
 
 def lstm(args, data):
     from course_lm.classification import lstm_baseline
@@ -170,7 +161,7 @@ def in_bfloat16(model):
 def epochs_that_fit(args, model, tokenizer, enc, batch_size):
     "How many epochs fit into --minutes, by the CPU seconds of twenty batches, at most --epochs."
     if not args.minutes: return args.epochs or 3
-    import copy, torch
+    import copy
     from course_lm.classification import LengthBucketedSampler, ReviewCollator
     probe, collate = copy.deepcopy(model).train(), ReviewCollator(tokenizer)
     if args.bf16: probe = in_bfloat16(probe)
@@ -196,7 +187,7 @@ def encoder(args, data):
             spent, name = fill_masks(args, body, tokenizer, unlabelled(args, data)), 'encoder, body that has filled masks'
             if args.keep:
                 save_lm(body, tokenizer, args.keep)
-                (Path(args.keep)/'pretraining.json').write_text(json.dumps(rounded(spent), indent=1))
+                (Path(args.keep)/'pretraining.json').write_text(json.dumps(bench.rounded(spent), indent=1))
         model, tokenizer = load_lm((body, tokenizer), 'sequence-classification', LABELS, seed=args.seed)
     elif args.encoder in ('tiny', 'tiny-scratch'):
         model, tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS, seed=args.seed) if args.encoder=='tiny' else random_twin(args.seed)
@@ -262,7 +253,7 @@ def main():
     if bad := set(args.only.split(',')) - set(parts): parser.error(f'--only knows {", ".join(parts)}, not {", ".join(sorted(bad))}')
     import torch
     torch.set_num_threads(args.threads)
-    if Path(args.imdb).exists(): os.environ.setdefault('HF_HUB_OFFLINE', '1')
+    if Path(args.imdb).exists(): bench.prepare(offline=True)
     data = load(args)
     print({k: len(v) for k,v in data.items()}, flush=True)
     for k in args.only.split(','): parts[k](args, data)

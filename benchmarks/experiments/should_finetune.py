@@ -6,12 +6,11 @@
 about, and WikiText-2's test text, are taken from it. Settings are fixed below. Prints two tables and keeps them in
 benchmarks/results/should_finetune.json with machine, versions and date; no text is kept.
 """
-import argparse, os, random, re, time
+import argparse, random, re, time
 
-os.environ.setdefault('HF_HUB_OFFLINE', '1')
-os.environ.setdefault('OMP_NUM_THREADS', '1')
-os.environ.setdefault('HF_DATASETS_DISABLE_PROGRESS_BARS', '1')
-from benchmarks.bench import keep, machine, results
+from benchmarks.bench import keep, machine, prepare, results
+
+prepare(threads=1)
 
 LONGEST = 800 # characters of a text: about as long as the model's own writing
 AMOUNTS = {15_000: 20, 60_000: 48} # characters to learn from: updates
