@@ -74,13 +74,13 @@ def test_is_causal_asks_for_the_head():
 
 def test_chunk_sizes():
     assert check_chunk_size(np.int64(128), T.GPT2Config()) == 128
-    for size, text in [(1, 'chunk_size=1 is too small'), (int(1e30), 'model_max_length=1e30'), (1e30, 'model_max_length=1e30')]:
+    for size, text in [(1, 'chunk_size=1 must be'), (int(1e30), 'max_length=1e30'), (1e30, 'max_length=1e30')]:
         with pytest.raises(ValueError, match=text): check_chunk_size(size)
     for size in (2.5, '8', True, None):
         with pytest.raises(TypeError, match='chunk_size'): check_chunk_size(size)
     with pytest.raises(ValueError, match='longer than the 1024 tokens'): check_chunk_size(2048, T.GPT2Config())
-    assert check_cut(8) == (8, 8) and check_cut(8, 3, 'pad', 0) == (8, 3)
-    for bad, text in [((8, 9), 'stride=9'), ((8, 0), 'stride=0'), ((8, None, 'cut'), "tail='cut'"), ((8, None, 'pad'), 'pad_id')]:
+    assert check_cut(8) == 8 and check_cut(8, 3, 'pad', 0) == 3
+    for bad, text in [((8, 9), 'stride=9'), ((8, None, 'pad'), 'pad_id')]:
         with pytest.raises(ValueError, match=text): check_cut(*bad)
 
 def test_vocabulary_beyond_the_embeddings():
@@ -89,7 +89,9 @@ def test_vocabulary_beyond_the_embeddings():
     more = copy.deepcopy(tokenizer)
     more.add_tokens(['<new>'])
     top = len(more)-1
-    with pytest.raises(ValueError, match=f"loading: the tokenizer has a token number {top} .'<new>'"): check_vocab(model, more, 'loading')
+    with pytest.raises(ValueError, match=f"loading: the tokenizer has a token number {top} .'<new>'"):
+        check_vocab(model, more, 'loading')
+    with pytest.raises(TypeError, match='the order is .model, tokenizer.'): check_vocab(tokenizer, model)
     check_vocab(model, more, but='<new>')
 
 def test_tables_are_kept_and_made_anew():

@@ -14,6 +14,9 @@ import weakref
 
 import numpy as np
 
+from .checks import OneOf, Refused, WrongType, Whole, as_number, checked, kind
+from .kinds import Model, Tokenizer
+
 # %% ../../nbs/support/inputs.ipynb #f9753812
 IGNORE_INDEX = -100 # cross-entropy in PyTorch skips this label, and so does everything here
 
@@ -57,37 +60,44 @@ def max_length_of(
         if limit is not None: limits.append(int(limit))
     return min(limits, default=None)
 
+# %% ../../nbs/support/inputs.ipynb #size-kind
+_TwoOrMore = Whole(2)
+
+@kind
+def ChunkSize(value): # int
+    "a whole number of tokens, 2 or more"
+    number = as_number(value)
+    if number is None or number < 10**9: return _TwoOrMore.check(value)
+    raise Refused('a tokenizer that does not know its model says model_max_length=1e30: choose a number such '
+                  'as 128 or 512')
+
+Tail = OneOf['drop', 'keep', 'pad'] # what becomes of a rest that fills no chunk
+
+@kind
+def Strategy(value): # an object of a LabelStrategy's kind
+    "a label strategy, such as CausalLabels() or BertMasking()"
+    if isinstance(value, type): raise WrongType(f'write {value.__name__}(), an object in place of the class')
+    if not hasattr(value, 'spares_specials') or not callable(value): raise WrongType
+    return value
+
 # %% ../../nbs/support/inputs.ipynb #e6eea699
 def check_chunk_size(
-    chunk_size:int, # tokens per chunk
+    chunk_size, # tokens per chunk, a ChunkSize
     *models, # what must be able to take it, as for max_length_of
 )->int: # chunk_size
-    "`chunk_size` if it can be one. Raises `ValueError` where it is too short or too long."
-    unset = isinstance(chunk_size, (int, float)) and chunk_size >= 1e9
-    if unset:
-        raise ValueError(f'chunk_size={chunk_size:.0e} is no length: a tokenizer that does not know its '
-                         'model says model_max_length=1e30. Choose a number such as 128 or 512')
-    if isinstance(chunk_size, bool) or not hasattr(chunk_size, '__index__'):
-        raise TypeError(f'chunk_size must be a whole number of tokens, not {chunk_size!r}')
-    size, most = operator.index(chunk_size), max_length_of(*models)
-    if size < 2:
-        raise ValueError(f'chunk_size={size} is too small: a chunk needs a token to read and one to predict')
-    if most is not None and size > most:
-        raise ValueError(f'chunk_size={size} is longer than the {most} tokens that this model can take: '
-                         f'choose {most} or less')
-    return size
+    "`chunk_size` where the models can take it. Raises `ValueError` for too long."
+    size, most = ChunkSize(chunk_size, 'chunk_size'), max_length_of(*models)
+    if most is None or size <= most: return size
+    raise ValueError(f'chunk_size={size} is longer than the {most} tokens that this model can take: '
+                     f'choose {most} or less')
 
 # %% ../../nbs/support/inputs.ipynb #0e5a4dac-1
-def check_cut(chunk_size, stride=None, tail='drop', pad_id=None): # (chunk size, step) as whole numbers
-    "What the arguments of a cut say together. Raises `ValueError` where they cannot cut a text."
-    size = check_chunk_size(chunk_size)
-    step = size if stride is None else operator.index(stride)
-    if not 1 <= step <= size:
-        raise ValueError(f'stride={step} must lie between 1 and chunk_size={size}: more jumps over tokens')
-    if tail not in ('drop', 'keep', 'pad'): raise ValueError(f"tail={tail!r} must be 'drop', 'keep' or 'pad'")
+def check_cut(chunk_size, stride=None, tail='drop', pad_id=None): # tokens from one start to the next
+    "What two arguments of a cut say together. Raises `ValueError` where they cannot cut a text."
     if tail == 'pad' and pad_id is None:
         raise ValueError("tail='pad' needs a pad_id, as in pad_id=tokenizer.pad_token_id")
-    return size, step
+    if stride is None or stride <= chunk_size: return stride or chunk_size
+    raise ValueError(f'stride={stride} is more than chunk_size={chunk_size}: it jumps over tokens')
 
 # %% ../../nbs/support/inputs.ipynb #a7613f86-1
 _CAUSAL = re.compile('CausalLM|LMHead')
@@ -127,9 +137,10 @@ def special_table(
     return table
 
 # %% ../../nbs/support/inputs.ipynb #10a2c57d-4
+@checked
 def check_vocab(
-    model, # its embeddings are counted
-    tokenizer, # its highest id must be among them
+    model:Model, # its embeddings are counted
+    tokenizer:Tokenizer, # its highest id must be among them
     where='model and tokenizer', # what the error names
     but=None, # a token that may be beyond them
 ):
