@@ -5,7 +5,7 @@ PY := .venv/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab readme refresh export widgets bench clean
+.PHONY: help course test lab readme refresh export house widgets bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1 \t\2/' | expand -t 18
@@ -14,16 +14,17 @@ help:  ## this list
 	@echo "Setting up .venv (about 7 GB on Linux, some minutes; once)"
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PY) -m scripts.hooks
 	@touch $@
 
-course: .venv/.installed  ## run every lesson in order, offline; pages and executed notebooks go to _run/
+course: .venv/.installed  ## run every lesson, offline; pages and executed notebooks go to _run/
 	$(PY) -m scripts.run_course $(LESSONS)
 
 test: .venv/.installed  ## every check, notebook and test, offline
 	$(PY) -m scripts.run_tests $(ONLY)
 
-lab: .venv/.installed  ## open lesson 1 in JupyterLab
-	$(PY) -m jupyter lab nbs/10_what_is_a_language_model.ipynb
+lab: .venv/.installed  ## open the first lesson in JupyterLab
+	$(PY) -m jupyter lab nbs/00_data.ipynb
 
 readme: .venv/.installed  ## make README.md from nbs/index.ipynb
 	$(PY) -m scripts.readme
@@ -35,13 +36,16 @@ refresh: .venv/.installed  ## re-run one lesson and store its outputs: make refr
 export: .venv/.installed  ## write the library from the notebooks, and clean the notebooks
 	.venv/bin/nbdev_clean && .venv/bin/nbdev_export
 
+house: .venv/.installed  ## list what is above its budget, and the figures of each room
+	$(PY) -m scripts.house $(ROOM)
+
 widgets: .venv/.installed  ## drive every widget in a headless browser (needs Chromium)
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
 	$(PY) -m pytest tests/browser -q
 
 bench: .venv/.installed  ## measure against peers; tables are printed and kept in benchmarks/results
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	for b in benchmarks/speed/[a-z]*.py; do $(PY) -m benchmarks.speed.$$(basename $$b .py) || exit 1; done
+	for b in chunking labels ngram padding perplexity processes; do $(PY) -m benchmarks.speed.$$b || exit 1; done
 
 clean:  ## remove what the commands above have made, .venv included
-	rm -rf .venv _run _proc _docs build dist *.egg-info
+	rm -rf .venv _run _proc _docs build dist *.egg-info .ruff_cache

@@ -51,7 +51,8 @@ def test_rounded_reaches_everything():
 
 def test_a_table_lines_up(capsys):
     bench.show("Title", [{"way": "a", "n": 1_000, "s": .123456}, {"way": "bcd", "n": 2, "s": 1.}])
-    assert capsys.readouterr().out.splitlines()[1:] == ["Title", "way  n      s     ", "a    1,000  0.1235", "bcd      2       1"]
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines == ["Title", "way  n      s     ", "a    1,000  0.1235", "bcd      2       1"]
 
 
 def test_machine_says_what_it_ran_on():

@@ -259,3 +259,49 @@ def test_the_tests_fail_when_a_notebook_did_not_run(monkeypatch, tmp_path, capsy
     assert run_tests.main(["notebooks"]) == 1
     said = capsys.readouterr().out
     assert "did not run: homework/20_homework" in said and said.strip().endswith("1 passed, 1 failed")
+
+
+def git(tree, *args, check=True):
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    return subprocess.run(["git", *who, *args], cwd=tree, check=check, capture_output=True, text=True)
+
+
+def test_hooks_merge_notebooks_and_leave_the_tree_clean(tmp_path):
+    from scripts import hooks
+    tree = tmp_path / "tree"
+    notebook(tree / "nb.ipynb", "1", "2", "3")
+    shutil.copy(root / ".gitattributes", tree)
+    (tree / ".gitignore").write_text(".venv\n")
+    (tree / "settings.ini").write_text((root / "settings.ini").read_text())
+    git(tree, "init", "-q", "-b", "main")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-qm", "first")
+    (tree / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    assert hooks.install(tree) == hooks.install(tree) == "git merges notebooks cell by cell"
+    assert git(tree, "status", "--porcelain").stdout == ""
+    def change(cell, source, **more):
+        nb = json.loads((tree / "nb.ipynb").read_text())
+        nb["cells"][cell].update(source=source, **more)
+        (tree / "nb.ipynb").write_text(json.dumps(nb, indent=1) + "\n")
+    git(tree, "checkout", "-qb", "other")
+    change(1, "1 + 1", execution_count=5)
+    git(tree, "commit", "-qam", "theirs")
+    git(tree, "checkout", "-q", "main")
+    change(1, "1 + 1", execution_count=7)  # the same source, another count: text that conflicts
+    git(tree, "commit", "-qam", "ours")
+    merged = git(tree, "merge", "other", "-m", "both", check=False)
+    cells = json.loads((tree / "nb.ipynb").read_text())["cells"]
+    assert merged.returncode == 0, merged.stdout + merged.stderr
+    assert ["".join(c["source"]) for c in cells[1:]] == ["1 + 1", "2", "3"]
+
+
+def test_hooks_do_nothing_outside_a_checkout_and_leave_hooks_of_ones_own(tmp_path):
+    from scripts import hooks
+    assert hooks.install(tmp_path) == "no git checkout, no hooks"
+    git(tmp_path, "init", "-q")
+    (tmp_path / "inside").mkdir()
+    assert hooks.install(tmp_path / "inside") == "inside somebody else's git checkout, no hooks"
+    mine = tmp_path / ".git" / "hooks" / "post-merge"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("#!/bin/sh\n")
+    assert "your own post-merge hook stays" in hooks.install(tmp_path) and mine.read_text() == "#!/bin/sh\n"
