@@ -305,3 +305,46 @@ def test_hooks_do_nothing_outside_a_checkout_and_leave_hooks_of_ones_own(tmp_pat
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("#!/bin/sh\n")
     assert "your own post-merge hook stays" in hooks.install(tmp_path) and mine.read_text() == "#!/bin/sh\n"
+
+
+PAGES = [*root.glob("*.md"), *(root / "runs").glob("*.md"), *(root / "course_lm" / "pretrained").glob("*/README.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(root).as_posix())
+def test_links_of_pages_lead_somewhere(page):
+    text = re.sub(r"(?s)```.*?```", "", page.read_text(encoding="utf-8"))
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    files = [link for link in links if link and not re.match(r"https?:|mailto:", link)]
+    missing = [link for link in files if not (page.parent / link).exists()]
+    assert not missing, missing
+
+
+def test_the_code_of_the_readme_runs():
+    code = re.findall(r"(?s)```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"))
+    assert code
+    done = subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_that_pages_name_are_there():
+    "`make x`, `python -m x.y` and paths of files, in the pages that tell people what to do."
+    targets = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.M))
+    for page in (root / "README.md", root / "CONTRIBUTING.md", root / "runs" / "README.md"):
+        text = page.read_text(encoding="utf-8")
+        assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)) <= targets, page
+        for module in re.findall(r"-m ((?:scripts|benchmarks|runs|tests)\.[\w.]+)", text):
+            assert root.joinpath(*module.split(".")).with_suffix(".py").exists(), (page, module)
+        for path in re.findall(r"`((?:nbs|scripts|tests|benchmarks|runs|course_lm)/[\w/.]*)`", text):
+            assert (root / path).exists() or "NN_" in path, (page, path)
+
+
+def test_the_citation_names_this_version():
+    cfg = ConfigParser()
+    cfg.read(root / "settings.ini")
+    text = (root / "CITATION.cff").read_text()
+    assert f"version: {cfg['DEFAULT']['version']}\n" in text and "cff-version: 1.2.0" in text
+
+
+def test_issue_templates_ask_for_the_doctor():
+    templates = list((root / ".github" / "ISSUE_TEMPLATE").glob("*.md"))
+    assert len(templates) == 2 and all("course_lm doctor" in p.read_text() for p in templates)

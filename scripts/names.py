@@ -1,0 +1,85 @@
+"""Where the public names went: `python -m scripts.names` writes the table in CHANGELOG.md, from both trees.
+
+The old tree is read from git (`git show`), the new one from the files here. A name that is public in neither has to be
+in MOVED or GONE below, or the script fails.
+"""
+import ast, re, subprocess, sys
+from pathlib import Path
+
+from scripts.house import House, public_names
+
+root = Path(__file__).resolve().parent.parent
+OLD = "7055304"  # the last commit with one module a lesson
+BEGIN, END = "<!-- names: made by `python -m scripts.names` -->", "<!-- end of names -->"
+# What has another name now, or has become a part of something else.
+MOVED = {}
+# What is no longer in the library, and what to use instead.
+GONE = {}
+
+
+def show(path: str) -> str:
+    "A file of the old tree."
+    done = subprocess.run(["git", "show", f"{OLD}:{path}"], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def old_names() -> dict[str, str]:
+    "Public name -> module, in the old tree."
+    files = subprocess.run(["git", "ls-tree", "--name-only", OLD, "course_lm/"], cwd=root, capture_output=True,
+                           text=True, check=True).stdout.split()
+    found = {}
+    for path in files:
+        if path.endswith(".py") and not Path(path).stem.startswith("_"):
+            for name in public_names(show(path)): found.setdefault(name, Path(path).stem)
+    return found
+
+
+def new_names(house: House) -> tuple[dict[str, str], set[str]]:
+    "Public name -> module, and `module.name` for all that a module defines under a plain name, in the tree here."
+    public, defined = {}, set()
+    for module, source in house.modules.items():
+        for name in public_names(source): public.setdefault(name, module)
+        for node in ast.parse(source).body:
+            names = [getattr(node, "name", "")] + [getattr(t, "id", "") for t in getattr(node, "targets", [])]
+            defined |= {f"{module}.{name}" for name in names if name}
+            for part in getattr(node, "body", []) if isinstance(node, ast.ClassDef) else []:
+                defined.add(f"{module}.{node.name}.{getattr(part, 'name', '')}")
+    return public, defined
+
+
+def rows(house: House) -> list[tuple[str, str]]:
+    "(old, new) for each public name that is not where it was."
+    public, defined = new_names(house)
+    found, lost = [], []
+    for name, module in sorted(old_names().items(), key=lambda x: (x[1], x[0].lower())):
+        if public.get(name) == module: continue
+        if name in public: new = f"`{public[name]}.{name}`"
+        elif name in MOVED: new = re.sub(r"([\w.]+\.\w+)", r"`\1`", MOVED[name])
+        elif name in GONE: new = GONE[name]
+        else:
+            plain = sorted(d for d in defined if d.split(".")[-1] == name and d.count(".") <= 2)
+            new = f"`{plain[0]}`" if plain else ""
+        if not new: lost.append(f"{module}.{name}")
+        found.append((f"`{module}.{name}`", new))
+    wrong = [name for new in MOVED.values() for name in re.findall(r"[\w.]+\.\w+", new) if name not in defined]
+    if wrong: raise SystemExit(f"there is no {', '.join(sorted(set(wrong)))}")
+    if lost: raise SystemExit(f"say in scripts/names.py where these went: {', '.join(lost)}")
+    return found
+
+
+def table(found: list[tuple[str, str]]) -> str:
+    lines = ["| before | now |", "| --- | --- |"] + [f"| {old} | {new} |" for old, new in found]
+    return "\n".join([BEGIN, "", *lines, "", END])
+
+
+def main() -> int:
+    path = root / "CHANGELOG.md"
+    text = path.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    found = rows(House())
+    path.write_text(before + table(found) + rest.split(END)[1], encoding="utf-8")
+    print(f"{len(old_names())} public names before, {len(found)} of them elsewhere or called something else")
+    return 0
+
+
+if __name__ == "__main__": sys.exit(main())
