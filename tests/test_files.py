@@ -1,17 +1,24 @@
 import json, os, threading
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np, pytest
 
 from course_lm.support import files
-from course_lm.support.files import _marker, check_folder, fingerprint, inside, is_whole, read_json, text_key, whole_folder
+from course_lm.support.files import (
+    _marker, check_folder, fingerprint, inside, is_whole, read_json, text_key, whole_folder)
 
 def write(folder, **texts):
     with whole_folder(folder) as new:
         for name,text in texts.items(): (new/f'{name}.txt').write_text(text)
 
-def held(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+def held(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+def without_exchange(really=True):
+    "A system that cannot exchange the names of two folders."
+    return patch.object(files, '_exchange', return_value=False) if really else nullcontext()
 
 
 # The writer
@@ -41,11 +48,12 @@ def test_a_writer_that_fails_changes_nothing(tmp_path, error, exchange):
     place = tmp_path/'place'
     write(place, a='1')
     old = held(place)
-    broken = [patch.object(files, '_exchange', side_effect=error), patch.object(files.os, 'fsync', side_effect=OSError('full')),
+    broken = [patch.object(files, '_exchange', side_effect=error),
+              patch.object(files.os, 'fsync', side_effect=OSError('full')),
               patch.object(files.json, 'dumps', side_effect=error)]
     if not exchange: broken.append(patch.object(files, '_two_renames', side_effect=error))
     for target in broken:
-        with patch.object(files, '_exchange', return_value=False) if not exchange else patch.object(files, '_marker', _marker):
+        with without_exchange(not exchange):
             with target, pytest.raises((error, OSError)): write(place, a='2', b='2')
     with pytest.raises(error), whole_folder(place) as new:
         (new/'a.txt').write_text('half')
@@ -60,11 +68,12 @@ def test_a_broken_rename_puts_the_old_folder_back(tmp_path):
         calls.append(to)
         if len(calls) == 3: raise KeyboardInterrupt
         return rename(self, to)
-    with patch.object(files, '_exchange', return_value=False), patch.object(Path, 'rename', third_fails), pytest.raises(KeyboardInterrupt):
+    with without_exchange(), patch.object(Path, 'rename', third_fails), pytest.raises(KeyboardInterrupt):
         write(place, a='2')
     assert (place/'a.txt').read_text() == '1' and [p.name for p in tmp_path.iterdir()] == ['place']
 
-@pytest.mark.parametrize('strange', ['README.md', 'notes.json', 'train.txt', 'model.bin', '.hidden', 'below/x.txt'])
+@pytest.mark.parametrize('strange', ['README.md', 'notes.json', 'train.txt', 'model.bin', '.hidden',
+                                     'below/x.txt'])
 @pytest.mark.parametrize('ours', [True, False])
 def test_what_we_did_not_write_is_never_touched(tmp_path, strange, ours):
     place = tmp_path/'place'
@@ -72,7 +81,9 @@ def test_what_we_did_not_write_is_never_touched(tmp_path, strange, ours):
     (place/strange).parent.mkdir(parents=True, exist_ok=True)
     (place/strange).write_text('mine')
     old = held(place)
-    with pytest.raises(ValueError, match=rf"path='.*place' holds {strange.split('/')[0]}.*did not write.*new folder"): write(place, a='2')
+    with pytest.raises(ValueError,
+                       match=rf"path='.*place' holds {strange.split('/')[0]}.*did not write.*new folder"):
+        write(place, a='2')
     assert held(place) == old and [p.name for p in tmp_path.iterdir()] == ['place']
 
 def test_a_corpus_is_no_model(tmp_path):
@@ -82,7 +93,9 @@ def test_a_corpus_is_no_model(tmp_path):
     assert set(held(tmp_path)) == {'train.txt', 'notes.json'}
 
 def test_a_model_saved_by_transformers_may_be_replaced_and_what_lies_beside_it_may_not(tmp_path):
-    for name in ('config.json', 'tokenizer.json', 'model-00001-of-00002.safetensors', 'model.safetensors.index.json'): (tmp_path/name).write_text('{}')
+    for name in ('config.json', 'tokenizer.json', 'model-00001-of-00002.safetensors',
+                 'model.safetensors.index.json'):
+        (tmp_path/name).write_text('{}')
     assert check_folder(tmp_path) == tmp_path
     (tmp_path/'train.txt').write_text('mine')
     with pytest.raises(ValueError, match='holds train.txt'): check_folder(tmp_path)
@@ -114,7 +127,8 @@ def test_a_file_that_comes_at_the_last_moment_stays(tmp_path, exchange):
     def late(a, b):
         (place/'mine.txt').write_text('mine')
         return real(a, b) if exchange else False
-    with patch.object(files, '_exchange', side_effect=late), pytest.raises(ValueError, match='mine.txt'): write(place, a='2')
+    with patch.object(files, '_exchange', side_effect=late), pytest.raises(ValueError, match='mine.txt'):
+        write(place, a='2')
     assert (place/'mine.txt').read_text() == 'mine' and (place/'a.txt').read_text() == '1'
     assert [p.name for p in tmp_path.iterdir()] == ['place']
 
@@ -129,8 +143,7 @@ def test_many_writers_end_with_one_whole_folder(tmp_path, exchange):
         while not done.is_set():
             if not place.exists(): missed.append(1)
     write(place, a='', b='')
-    context = patch.object(files, '_exchange', return_value=False) if not exchange else patch.object(files, '_marker', _marker)
-    with context:
+    with without_exchange(not exchange):
         threads = [threading.Thread(target=writer, args=(k,)) for k in range(4)]
         looking = threading.Thread(target=reader)
         for t in (looking, *threads): t.start()
@@ -176,10 +189,13 @@ def test_names_stay_inside(tmp_path, name):
 def test_fingerprint_names_values():
     assert fingerprint(1, 'a') == fingerprint(1, 'a') != fingerprint('a', 1)
     assert fingerprint({'b': 1, 'a': 2}) == fingerprint({'a': 2, 'b': 1}) and len(fingerprint()) == 16
-    assert fingerprint(np.int64(3), np.arange(2)) == fingerprint(3, [0, 1]) and fingerprint({'b', 'a'}) == fingerprint({'a', 'b'})
-    assert fingerprint('\ud800') and fingerprint(b'a') != fingerprint(b'b') and fingerprint(Path('a')) == fingerprint('a')
+    assert fingerprint(np.int64(3), np.arange(2)) == fingerprint(3, [0, 1])
+    assert fingerprint({'b', 'a'}) == fingerprint({'a', 'b'})
+    assert fingerprint('\ud800') and fingerprint(b'a') != fingerprint(b'b')
+    assert fingerprint(Path('a')) == fingerprint('a')
     assert fingerprint(1, 'a') == '4a72386a027702c1'
     with pytest.raises(TypeError, match='object has no value'): fingerprint(object())
 
 def test_text_key_ignores_white_space_only():
-    assert text_key(' a\tb\n') == text_key('a b') != text_key('ab') and text_key('a') != text_key('A') and len(text_key('\ud800')) == 16
+    assert text_key(' a\tb\n') == text_key('a b') != text_key('ab') and text_key('a') != text_key('A')
+    assert len(text_key('\ud800')) == 16

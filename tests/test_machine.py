@@ -5,8 +5,10 @@ import pytest
 from course_lm.support import machine as module
 from course_lm.support.machine import _processor, machine, quiet
 
-@pytest.mark.parametrize('text, name', [('processor: 0\nmodel name\t: Fine: 3000\n', 'Fine: 3000'), ('Processor : 0\nHardware : BCM2711\n', 'BCM2711'),
-                                        ('processor : 0\nBogoMIPS : 48\n', None), ('model name :\n', None), (None, None)])
+@pytest.mark.parametrize('text, name', [('processor: 0\nmodel name\t: Fine: 3000\n', 'Fine: 3000'),
+                                        ('Processor : 0\nHardware : BCM2711\n', 'BCM2711'),
+                                        ('processor : 0\nBogoMIPS : 48\n', None), ('model name :\n', None),
+                                        (None, None)])
 def test_the_processor_has_a_name_everywhere(tmp_path, monkeypatch, text, name):
     info = tmp_path/'cpuinfo'
     if text is not None: info.write_text(text)
@@ -28,10 +30,12 @@ def test_machine_names_cores_and_gpu(monkeypatch):
 def test_quiet_gives_everything_back(on):
     import datasets
     from transformers.utils import logging
-    def state(): return logging.get_verbosity(), logging.is_progress_bar_enabled(), datasets.is_progress_bar_enabled()
+    def state():
+        return logging.get_verbosity(), logging.is_progress_bar_enabled(), datasets.is_progress_bar_enabled()
     begin = state()
     try:
-        for module in (logging, datasets): (module.enable_progress_bar if on else module.disable_progress_bar)()
+        for module in (logging, datasets):
+            (module.enable_progress_bar if on else module.disable_progress_bar)()
         before = state()
         with pytest.raises(KeyboardInterrupt), quiet():
             assert state() == (logging.ERROR, False, False)

@@ -15,7 +15,8 @@ _marker = '.course_lm.json' # lists the files of a folder that we wrote
 _model_files = {
     'config.json', 'generation_config.json', 'model.safetensors.index.json', 'home.json', 'tokenizer.json',
     'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'vocab.txt',
-    'merges.txt', 'chat_template.jinja', 'tokenizer.model', 'spiece.model', 'spm.model', 'sentencepiece.bpe.model'}
+    'merges.txt', 'chat_template.jinja', 'tokenizer.model', 'spiece.model', 'spm.model',
+    'sentencepiece.bpe.model'}
 def read_json(
     path, # a file
     max_bytes:int=10_000_000, # a longer file is not read
@@ -70,7 +71,8 @@ def check_folder(
     if path.is_file(): raise ValueError(f'{said} is a file: give the name of a folder')
     for _ in range(100): # another writer may replace it while we look
         before = _now(path)
-        other = _stranger(path)
+        try: other = _stranger(path)
+        except FileNotFoundError: continue # it has just gone
         if other is None or before == _now(path): break
     if other is None: return path
     raise ValueError(f'{said} holds {other}, which course_lm did not write: give a new folder')
@@ -154,7 +156,7 @@ def inside(
     folder, # where files are read
     name:str, # a file's name, as it stands in a stranger's file
 )->Path: # the file
-    "The path of a file in a folder. Raises `ValueError` where `..`, a link or a name from the root leaves it."
+    "The path of a file in a folder. Raises `ValueError` where `..`, a link or an absolute name leaves it."
     folder = Path(folder).resolve()
     path = (folder/name).resolve()
     if not path.is_relative_to(folder): raise ValueError(f'{name!r} leaves the folder {str(folder)!r}')

@@ -57,7 +57,7 @@ class Piece:
 def _pieces(what): # what somebody may pass as pieces -> a list of Piece
     if what is None: return []
     what = [what] if isinstance(what, (str, Piece)) else what
-    return [p if isinstance(p, Piece) else Piece(p) if isinstance(p, str) else Piece(*p) for p in what]
+    return [p if isinstance(p, Piece) else Piece(*([p] if isinstance(p, str) else p)) for p in what]
 _middle = 'display:inline-block;text-align:center;vertical-align:top'
 _box = f'{_middle};box-sizing:border-box;overflow:hidden;white-space:nowrap'
 _column = f'{_middle};padding:2px 3px'
