@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from course_lm.reviews import CUES, _bad, _good, _words, review_label, review_votes, reviews, show_review
+from course_lm.support.html import pale
 
 
 def word_counter(train, test):
@@ -95,11 +96,13 @@ def test_each_way_to_turn_a_cue(sentence, vote):
 
 def test_picture_escapes_and_colours():
     page = show_review("The plot is not bad. <b>It is dull.").data
-    assert "&lt;b&gt;" in page and page.count("#cfe5ff") == 1 and page.count("#ffdfc0") == 1
-    assert page.count("<u>") == 2
+    assert "&lt;b&gt;" in page and page.count(pale("blue")) == 4 == page.count(pale("orange"))
+    assert page.count("underline") == 2 and "<b>" not in page
 
 
-@pytest.mark.parametrize("bad, text", [(dict(n=0), "n must be at least 1"),
-                                       (dict(n=2, length="tiny"), "length must be one of")])
+@pytest.mark.parametrize("bad, text", [(dict(n=0), "n=0 must be"),
+                                       (dict(n=5, length="medium"), "length='medium' must be"),
+                                       (dict(n=2, length="tiny"), "length='tiny' must be 'long' or 'short'"),
+                                       (dict(n=2, seed=-1), "seed=-1 must be")])
 def test_reviews_says_what_is_wrong(bad, text):
     with pytest.raises(ValueError, match=text): reviews(**bad)

@@ -69,6 +69,7 @@ def check_folder(
     path = Path(path).expanduser().resolve()
     said = f'{name}={str(path)!r}'
     if path.is_file(): raise ValueError(f'{said} is a file: give the name of a folder')
+    other = None
     for _ in range(100): # another writer may replace it while we look
         before = _now(path)
         try: other = _stranger(path)
