@@ -307,7 +307,7 @@ def test_hooks_do_nothing_outside_a_checkout_and_leave_hooks_of_ones_own(tmp_pat
     assert "your own post-merge hook stays" in hooks.install(tmp_path) and mine.read_text() == "#!/bin/sh\n"
 
 
-PAGES = [*root.glob("*.md"), *(root / "runs").glob("*.md"), *(root / "course_lm" / "pretrained").glob("*/README.md")]
+PAGES = [*root.glob("*.md"), *root.glob("runs/*.md"), *root.glob("course_lm/pretrained/*/README.md")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(root).as_posix())
