@@ -3,7 +3,7 @@ are kept.
 
 `prepare()` comes before torch and datasets are imported, since they read the environment then.
 """
-import datetime, gc, json, os, platform, random, statistics, time
+import datetime, gc, json, math, os, platform, random, statistics, time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -101,8 +101,8 @@ def keep(found: dict, path: Path) -> None:
 
 
 def rounded(x, digits: int = 5):
-    "The same with floats rounded, also inside dictionaries, lists and tuples."
-    if isinstance(x, float): return round(x, digits)
+    "The same with floats rounded, also inside dictionaries, lists and tuples; what JSON has no word for is None."
+    if isinstance(x, float): return round(x, digits) if math.isfinite(x) else None
     if isinstance(x, dict): return {k: rounded(v, digits) for k, v in x.items()}
     return [rounded(v, digits) for v in x] if isinstance(x, (list, tuple)) else x
 

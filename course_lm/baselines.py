@@ -212,7 +212,9 @@ class _Answers:
         if not seen: return None
         return max(seen) if self.settings.get('keep_best') else seen[-1]
     @property
-    def epoch_seconds(self)->float: return self.seconds/max(1, len(self.history))
+    def epoch_seconds(self)->float:
+        epochs = self.history[-1].get('epoch', 0) if self.history else 0
+        return self.seconds/max(1, epochs)
 
     def __repr__(self):
         low, high = self.interval
@@ -241,7 +243,7 @@ class RunResult(_Answers):
     chosen_on:str|None=None # split on which an epoch or a setting was chosen; None: nothing was
     n_params:int=0 # trained parameters
     seconds:float=0. # of training
-    history:list=field(default_factory=list) # one dict an epoch
+    history:list=field(default_factory=list) # one dict an evaluation
     losses:list=field(default_factory=list) # one float an update
     settings:dict=field(default_factory=dict) # what to write down to do it again
     reviews:str='' # fingerprint of the texts that were scored

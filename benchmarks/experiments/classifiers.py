@@ -8,11 +8,14 @@
     run --transfer       # tiny-bert against the same network from random weights; about three minutes
     run --long PATH      # head, tail, both, windows, on real reviews with movies; about three minutes
 
+The rows of gradual unfreezing, rates by layer, Trainer and fastai were measured when the library had engines
+of its own for classifiers; they stay in the file with their date, and are not run again.
+
 Rates are chosen on valid, over the seeds of the same comparison; test is scored once for each run. Everything
 is kept in benchmarks/results/classifiers.json, each part with machine, versions and date.
 """
 import argparse, time
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.bench import keep, kept, machine, prepare, results
@@ -28,24 +31,26 @@ def made_up(n_train):
     data = {k: encode_reviews(reviews(n, seed=s, length='short'), tokenizer, 128) for k,n,s in (('train', n_train, 1), ('valid', 400, 2), ('test', 1500, 3))}
     return tokenizer, data
 
+def small_encoder(tokenizer, seed, body=None, width=128):
+    "A classifier of two blocks on `body`; None: from random weights."
+    from course_lm.baselines import LABELS
+    from course_lm.models import load_lm, new_model, tiny_bert_config
+    body = body or new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64, max_length=width), seed)
+    return load_lm((body, tokenizer), 'sequence-classification', LABELS, seed=seed)[0]
+
 def row(run, name, lr, seed, **more): return {'recipe': name, 'lr': lr, 'seed': seed, 'valid': round(run.valid_accuracy, 4), 'test': round(run.accuracy, 4), **more}
 
 def recipes(args, epochs=3, n_train=1200, rates=(1e-3, 3e-3, 9e-3), only=None):
     "Adam, then one change after the other; the same seeds, weights and batches for all."
-    from course_lm.baselines import LABELS
-    from course_lm.classification import train_classifier, unfreeze_engine
-    from course_lm.models import load_lm, new_model, tiny_bert_config
+    from course_lm.classification import ADAM, ADAMW_LINEAR, train_classifier
     tokenizer, data = made_up(n_train)
-    chain = {'Adam': ('adam', {}), 'AdamW': ('adamw', {}), '+ falling rate': ('adamw-linear', dict(warmup_steps=0)), '+ warm-up': ('adamw-linear', dict(warmup_steps=.1)),
-             '+ gradual unfreezing': ('unfreeze', dict(warmup_steps=.1)), '+ rates by layer': (partial(unfreeze_engine, decay=2.6), dict(warmup_steps=.1)),
-             'Trainer': ('trainer', dict(warmup_steps=.1)), 'fastai': ('fastai', {})}
+    chain = {'Adam': ADAM, 'AdamW': replace(ADAM, weight_decay=.01), '+ falling rate': replace(ADAMW_LINEAR, warmup_steps=0), '+ warm-up': replace(ADAMW_LINEAR, warmup_steps=.1)}
     if only: chain = {k: chain[k] for k in only}
     rows, start = [], time.process_time()
     for lr in rates:
         for seed in range(args.seeds):
-            for name,(recipe,kw) in chain.items():
-                model, _ = load_lm((new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64), seed=seed), tokenizer), 'sequence-classification', LABELS, seed=seed)
-                run = train_classifier(model, tokenizer, data, recipe=recipe, lr=lr, epochs=epochs, batch_size=32, seed=seed, progress=False, **kw)
+            for name,recipe in chain.items():
+                run = train_classifier(small_encoder(tokenizer, seed), tokenizer, data, recipe, lr=lr, epochs=epochs, batch_size=32, seed=seed, progress=False)
                 rows.append(row(run, name, lr, seed))
             print(lr, seed, {r['recipe']: r['test'] for r in rows[-len(chain):]}, round(time.process_time()-start), 'CPU s', flush=True)
     return {'train_reviews': n_train, 'test_reviews': 1500, 'epochs': epochs, 'batch_size': 32, 'cpu_seconds': round(time.process_time()-start), 'runs': rows}
@@ -74,22 +79,18 @@ def masked_body(tokenizer, epochs=6):
             losses[-1] += loss.item()/len(sampler)
     return lm, [round(l, 3) for l in losses]
 
-def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
+def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2)):
     "Few labels: a masked body against random weights, each at the rate that is best for it on valid."
-    from course_lm.baselines import LABELS, linear_baseline
-    from course_lm.classification import train_classifier, unfreeze_engine
-    from course_lm.models import load_lm, new_model, tiny_bert_config
+    from course_lm.baselines import linear_baseline
+    from course_lm.classification import ADAMW_LINEAR, train_classifier
     from course_lm.comparing import mcnemar
     tokenizer, data = made_up(n_train)
     start = time.process_time()
     lm, masked_losses = masked_body(tokenizer)
     print('masked losses', masked_losses, round(time.process_time()-start), 'CPU s', flush=True)
-    arms = {'random body': (None, 'adamw-linear'), 'masked body': (lm, 'adamw-linear'), 'masked body, unfrozen step by step': (lm, partial(unfreeze_engine, decay=2.6))}
-    if only: arms = {k: arms[k] for k in only}
+    arms, recipe = {'random body': None, 'masked body': lm}, replace(ADAMW_LINEAR, epochs=epochs, batch_size=32, warmup_steps=.1)
     def train(name, lr, seed):
-        which, recipe = arms[name]
-        model, _ = load_lm((which or new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64), seed=seed), tokenizer), 'sequence-classification', LABELS, seed=seed)
-        return train_classifier(model, tokenizer, data, recipe=recipe, lr=lr, epochs=epochs, batch_size=32, warmup_steps=.1, seed=seed, progress=False)
+        return train_classifier(small_encoder(tokenizer, seed, arms[name]), tokenizer, data, recipe, lr=lr, seed=seed, progress=False)
     tuned, tuning = {}, []
     for name in arms:
         for lr in rates:
@@ -108,7 +109,7 @@ def body(args, n_train=500, epochs=6, rates=(4e-3, 8e-3, 1.6e-2), only=None):
     return {'unlabelled_reviews': 6000, 'labelled_reviews': n_train, 'test_reviews': 1500, 'epochs': epochs, 'masked_losses': masked_losses, 'tuning': tuning, 'lr': tuned, 'runs': rows, 'mcnemar': pairs,
             'nbsvm': round(nb.accuracy, 4), 'cpu_seconds': round(time.process_time()-start)}
 
-def body_longer(args): return body(args, epochs=15, rates=(2e-3, 4e-3, 8e-3), only=('random body', 'masked body')) # the same, two and a half times as long
+def body_longer(args): return body(args, epochs=15, rates=(2e-3, 4e-3, 8e-3)) # the same, two and a half times as long
 
 def swapped(ds, other=False):
     "Made-up reviews with half of their opinion words replaced by the rest, or the other way round: each stays praise or blame."
@@ -126,20 +127,21 @@ def transfer(args, n_train=400, epochs=6, rates=(5e-4, 1e-3), n_test=800):
     import numpy as np
     from benchmarks.experiments.imdb import in_bfloat16, random_twin
     from course_lm.baselines import LABELS, linear_baseline
-    from course_lm.classification import encode_reviews, predict_proba, train_classifier
-    from course_lm.models import load_lm
+    from course_lm.classification import ADAMW_LINEAR, encode_reviews, predict_proba, train_classifier
     from course_lm.comparing import mcnemar
+    from course_lm.models import load_lm
     from course_lm.reviews import reviews
     arms, start = {'random weights': random_twin, 'tiny-bert': lambda seed: load_lm('tiny-bert', 'sequence-classification', LABELS, seed=seed)}, time.process_time()
     plain = {k: reviews(n, seed=s, length='short') for k,n,s in (('train', n_train, 1), ('valid', 200, 2), ('test', n_test, 3))}
     data, strange = {k: swapped(v) for k,v in plain.items()}, swapped(plain['test'], other=True)
     tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS)[1]
     enc, odd, y = {k: encode_reviews(v, tokenizer, 128) for k,v in data.items()}, encode_reviews(strange, tokenizer, 128), np.array(strange['label'])
+    recipe = replace(ADAMW_LINEAR, epochs=epochs, batch_size=16, warmup_steps=.1)
     few = {**enc, 'test': enc['test'].select(range(50))} # while a rate is chosen, test is not asked
     def train(name, lr, seed, data=enc):
         model, tokenizer = arms[name](seed)
         model = in_bfloat16(model)
-        return model, train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=lr, epochs=epochs, batch_size=16, warmup_steps=.1, seed=seed, progress=False)
+        return model, train_classifier(model, tokenizer, data, recipe, lr=lr, seed=seed, progress=False)
     lr, tuning, rows, pairs = {}, [], [], []
     for name in arms:
         tuning += [{'recipe': name, 'lr': rate, 'seed': 100, 'valid': round(train(name, rate, 100, few)[1].valid_accuracy, 4)} for rate in rates]
@@ -171,9 +173,8 @@ def by_movie(path, sizes):
 def long(args, width=128, n_train=2000, n_test=1500):
     "Real reviews in a model of 128 tokens: which part to keep, or all of it in windows. A model of its own for each way."
     import numpy as np
-    from course_lm.baselines import LABELS, RunResult
-    from course_lm.classification import encode_reviews, train_classifier
-    from course_lm.models import load_lm, new_model, tiny_bert_config
+    from course_lm.baselines import RunResult
+    from course_lm.classification import ADAMW_LINEAR, encode_reviews, train_classifier
     from course_lm.windows import encode_head_tail, encode_windows, predict_windows
     from course_lm.data import train_tokenizer
     data = by_movie(args.long, dict(train=n_train, valid=400, test=n_test))
@@ -187,8 +188,9 @@ def long(args, width=128, n_train=2000, n_test=1500):
     for seed in range(args.long_seeds):
         for name,encode in {**cut, 'windows': windows}.items():
             enc = {k: (encode if k == 'train' or name != 'windows' else cut['tail'])(v) for k,v in data.items()}
-            model, _ = load_lm((new_model(tiny_bert_config(tokenizer, n_layer=2, n_embd=64, max_length=width), seed=seed), tokenizer), 'sequence-classification', LABELS, seed=seed)
-            run = train_classifier(model, tokenizer, enc, recipe='adamw-linear', lr=3e-3, epochs=2 if name == 'windows' else 3, batch_size=32, warmup_steps=.1, seed=seed, progress=False, name=name)
+            model = small_encoder(tokenizer, seed, width=width)
+            recipe = replace(ADAMW_LINEAR, lr=3e-3, epochs=2 if name == 'windows' else 3, batch_size=32, warmup_steps=.1, seed=seed)
+            run = train_classifier(model, tokenizer, enc, recipe, progress=False, name=name)
             runs = {name: run} if name != 'windows' else {f'windows, {a} averaged' if a != 'surest' else 'windows, the surest one': RunResult(a, predict_windows(model, tokenizer, data['test'], average=a), y) for a in ('logits', 'probs', 'surest')}
             for k,r in runs.items():
                 right = r.predictions == y

@@ -6,7 +6,7 @@
     run --only encoder --encoder tiny-scratch --train 500        # the same network, random weights
     run --only baselines --baselines nbsvm --train 500           # what counting gets from as many
     run --only encoder --pretrain 20 --unlabelled PATH2 --keep FOLDER
-    run --only encoder --encoder FOLDER_OR_HUB_NAME --recipe trainer --epochs 3 --lr 5e-5
+    run --only encoder --encoder FOLDER_OR_HUB_NAME --recipe adam --epochs 3 --lr 5e-5
     run --split lecture                              # 70/10/20 % by position, as the lecture cuts
 
 PATH is whatever load_imdb takes: an aclImdb folder, movie_data.csv[.gz], parquet. Every run becomes a row of
@@ -32,12 +32,11 @@ def change(path, part, new, same):
 
 def row_of(run, data, args, cpu_seconds, valid_accuracy, **settings):
     low, high = run.interval
-    h, where = run.history, bench.machine(*PACKAGES)
-    epoch_seconds = h[-1]['seconds']/len(h) if h else None
+    epochs, where = run.history[1:], bench.machine(*PACKAGES) # the first evaluation is before training
     return {'name': run.name, 'split': args.split, 'seed': args.seed, **{f'{k}_reviews': len(data[k]) for k in ('train', 'valid', 'test')},
             'valid_accuracy': valid_accuracy, 'test_accuracy': run.accuracy, 'interval': [low, high], 'correct': run.correct, 'n_params': run.n_params,
-            'seconds': run.seconds, 'epoch_seconds': epoch_seconds, 'cpu_seconds': cpu_seconds, 'chosen_on': run.chosen_on,
-            'curve': [{'epoch': e['epoch'], 'minutes': e['seconds']/60, 'cpu_minutes': e['cpu_seconds']/60, 'valid_accuracy': e['valid_accuracy'], 'train_loss': e['train_loss']} for e in h],
+            'seconds': run.seconds, 'epoch_seconds': run.epoch_seconds if epochs else None, 'cpu_seconds': cpu_seconds, 'chosen_on': run.chosen_on,
+            'curve': [{'epoch': e['epoch'], 'minutes': e['seconds']/60, 'cpu_minutes': e['cpu_seconds']/60, 'valid_accuracy': e['valid_accuracy'], 'train_loss': e['train_loss']} for e in epochs],
             'settings': {**run.settings, **settings}, 'machine': where, 'date': where['date']}
 
 def keep(args, row):
@@ -92,13 +91,20 @@ def baselines(args, data):
         cpu = time.process_time()-cpu
         keep(args, row_of(run, data, args, cpu, baseline(data, name, 'valid')[0].accuracy, **settings))
 
+def recipe_of(args, **changes):
+    "One of the lecture's two recipes; the epoch that is best on valid is kept."
+    from dataclasses import replace
+    from course_lm.classification import ADAM, ADAMW_LINEAR
+    known = {'adam': ADAM, 'adamw-linear': replace(ADAMW_LINEAR, warmup_steps=.1)}
+    return replace(known[args.recipe], keep_best=True, seed=args.seed, **changes)
+
 def lstm(args, data):
     from course_lm.classification import lstm_baseline
-    kw = dict(max_length=args.max_length or 256, truncation_side=args.cut_off, epochs=args.epochs or 6, recipe=args.recipe, batch_size=args.batch_size or 64, lr=args.lr or 5e-3, seed=args.seed, keep='best',
-              pooling=args.pooling, bidirectional=args.bidirectional, n_embd=args.n_embd or 64, n_hidden=args.n_hidden, dropout=args.dropout, device=args.device, progress=False)
+    recipe = recipe_of(args, epochs=args.epochs or 6, batch_size=args.batch_size or 64, lr=args.lr or 5e-3)
+    shape = dict(pooling=args.pooling, bidirectional=args.bidirectional, n_embd=args.n_embd or 64, n_hidden=args.n_hidden, dropout=args.dropout)
     cpu = time.process_time()
-    run = lstm_baseline(data, name=args.name or 'LSTM', **kw)
-    keep(args, row_of(run, data, args, time.process_time()-cpu, max(h['valid_accuracy'] for h in run.history)))
+    run = lstm_baseline(data, recipe, max_length=args.max_length or 256, truncation_side=args.cut_off, name=args.name or 'LSTM', progress=False, **shape)
+    keep(args, row_of(run, data, args, time.process_time()-cpu, run.valid_accuracy, recipe=args.recipe))
 
 def fill_masks(args, lm, tokenizer, texts):
     "Trains `lm` for so many minutes to fill masks in `texts`; the learning rate follows the clock. Returns what it cost and its losses."
@@ -162,12 +168,12 @@ def epochs_that_fit(args, model, tokenizer, enc, batch_size):
     "How many epochs fit into --minutes, by the CPU seconds of twenty batches, at most --epochs."
     if not args.minutes: return args.epochs or 3
     import copy
-    from course_lm.classification import LengthBucketedSampler, ReviewCollator
-    probe, collate = copy.deepcopy(model).train(), ReviewCollator(tokenizer)
+    from course_lm.classification import LengthBucketedSampler, review_batch
+    probe = copy.deepcopy(model).train()
     if args.bf16: probe = in_bfloat16(probe)
     batches = list(LengthBucketedSampler(enc['length'], batch_size))
     start = time.process_time()
-    for idx in batches[:20]: probe(**collate([enc[i] for i in idx])).loss.backward()
+    for idx in batches[:20]: probe(**review_batch([enc[i] for i in idx], tokenizer)).loss.backward()
     epoch = (time.process_time()-start)/20*len(batches)*1.15
     n = max(1, min(args.epochs or 99, math.floor(60*args.minutes/epoch)))
     print(f'an epoch takes about {epoch/60:.1f} minutes: {n} of them', flush=True)
@@ -207,10 +213,10 @@ def encoder(args, data):
     epochs = epochs_that_fit(args, model, tokenizer, enc['train'].select_columns(['input_ids', 'label', 'length']), batch_size)
     if args.bf16: model = in_bfloat16(model)
     cpu = time.process_time()
-    run = train_classifier(model, tokenizer, enc, recipe=args.recipe, epochs=epochs, lr=args.lr or 1e-3, batch_size=batch_size, warmup_steps=.1, keep='best', seed=args.seed,
-                           device=args.device, name=args.name or name, progress=False)
+    recipe = recipe_of(args, epochs=epochs, lr=args.lr or 1e-3, batch_size=batch_size)
+    run = train_classifier(model.to(args.device), tokenizer, enc, recipe, name=args.name or name, progress=False)
     cpu = time.process_time()-cpu
-    keep(args, row_of(run, data, args, cpu, max(h['valid_accuracy'] for h in run.history), encoder=Path(args.encoder).name, max_length=max_length, cut_off=args.cut_off,
+    keep(args, row_of(run, data, args, cpu, run.valid_accuracy, recipe=args.recipe, encoder=Path(args.encoder).name, max_length=max_length, cut_off=args.cut_off,
                       n_layer=getattr(model.config, 'num_hidden_layers', None), n_embd=getattr(model.config, 'hidden_size', None), vocab=len(tokenizer), dropout=args.dropout, bf16=args.bf16, **spent))
 
 def table(args):
@@ -231,7 +237,7 @@ def main():
     add('--split', choices=SHARES, default='movie')
     add('--encoder', default='scratch', help="tiny: the course's own tiny-bert; tiny-scratch: the same network from random weights; a folder, a name on the hub; or scratch: a smaller one from random weights")
     add('--bf16', action='store_true', help='an encoder computes in bfloat16 (torch.autocast)')
-    add('--recipe', default='adamw-linear', help='a recipe of train_classifier: adam, adamw-linear, trainer, fastai')
+    add('--recipe', default='adamw-linear', choices=('adam', 'adamw-linear'), help='the first or the second of the lecture')
     add('--unlabelled', help='parquet file with text and movie: more to fill masks in')
     add('--pretrain', type=float, default=0., help='minutes (of CPU time, or of a GPU) in which the body fills masks before it classifies')
     add('--pretrain-lr', type=float, default=2e-3)

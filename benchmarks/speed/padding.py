@@ -46,12 +46,17 @@ def shuffled(n, seed):
     order = random.Random(seed).sample(range(n), n)
     return [order[i:i+BATCH] for i in range(0, n, BATCH)]
 
+def padding_waste(lengths, batches, pad_to):
+    "The share of the computed tokens that are pads."
+    computed = sum(len(b)*max(pad_to, *(lengths[i] for i in b)) for b in batches)
+    return 1 - sum(lengths[i] for b in batches for i in b)/computed
+
 def ways_of(rows, tokenizer):
     "Name -> (batches of row numbers, collator)."
-    from course_lm.classification import LengthBucketedSampler, ReviewCollator
+    from course_lm.classification import LengthBucketedSampler, review_batch
     from course_lm.windows import TokenBudgetSampler
-    lengths, dynamic = [len(r['input_ids']) for r in rows], ReviewCollator(tokenizer)
-    return lengths, {'all to 512': (shuffled(len(rows), 0), ReviewCollator(tokenizer, pad_to=LONGEST)),
+    lengths, dynamic = [len(r['input_ids']) for r in rows], partial(review_batch, tokenizer=tokenizer)
+    return lengths, {'all to 512': (shuffled(len(rows), 0), partial(dynamic, pad_to=LONGEST)),
                      'dynamic': (shuffled(len(rows), 0), dynamic),
                      'buckets': (LengthBucketedSampler(lengths, BATCH).batches(), dynamic),
                      'token budget': (TokenBudgetSampler(lengths, BATCH*LONGEST, max_reviews=64).batches(),
@@ -88,7 +93,6 @@ def differences(model, rows, tokenizer):
 def measure(model, rows, tokenizer, rounds):
     "A row for each way."
     import torch
-    from course_lm.windows import padding_waste
     lengths, ways = ways_of(rows, tokenizer)
     far, opt = differences(model, rows[:96], tokenizer), torch.optim.AdamW(model.parameters(), lr=1e-4)
     times = interleaved({name: partial(epoch, model, opt, rows, *way) for name,way in ways.items()}, rounds)
@@ -97,7 +101,7 @@ def measure(model, rows, tokenizer, rounds):
         t = times[name]
         table.append({
             'way': name, 'updates': len(batches),
-            'waste': round(padding_waste(lengths, batches, collate.pad_to), 3),
+            'waste': round(padding_waste(lengths, batches, collate.keywords.get('pad_to', 0)), 3),
             'seconds': round(t.seconds, 2), 'cpu_seconds': round(t.cpu_seconds, 2),
             'speed': round(slow.cpu_seconds/t.cpu_seconds, 2), 'speed_wall': round(slow.seconds/t.seconds, 2),
             'slowest_round': round(min(a/b for a,b in zip(slow.cpu, t.cpu)), 2),

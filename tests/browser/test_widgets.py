@@ -65,11 +65,11 @@ def test_next_word_game(open_notebook):
 
 
 def test_review_box(open_notebook):
-    page = open_notebook("box", "from course_lm.baselines import LABELS; from course_lm.classification import train_classifier; from course_lm.windows import review_explorer\nfrom course_lm.data import train_tokenizer; from course_lm.reviews import reviews\n"
+    page = open_notebook("box", "from course_lm.baselines import LABELS; from course_lm.classification import ADAM, train_classifier; from course_lm.windows import review_explorer\nfrom course_lm.data import train_tokenizer; from course_lm.reviews import reviews\n"
                          "from course_lm.models import load_lm, new_model, tiny_bert_config\ntrain = reviews(600, seed=1, length='short')\ntokenizer = train_tokenizer(train['text'][:], 600, masked=True)\n"
                          "body = new_model(tiny_bert_config(tokenizer, n_layer=1, n_embd=32, max_length=64))\nmodel, _ = load_lm((body, tokenizer), 'sequence-classification', LABELS)\n"
                          "data = dict(train=train, valid=reviews(40, seed=2, length='short'), test=reviews(40, seed=3, length='short'))\n"
-                         "train_classifier(model, tokenizer, data, recipe='adamw-linear', lr=6e-3, epochs=3, batch_size=16, warmup_steps=.1, progress=False)\nreview_box(model, tokenizer)")
+                         "train_classifier(model, tokenizer, data, ADAM, lr=4e-3, schedule='linear', warmup_steps=.1, progress=False)\nreview_explorer(model, tokenizer)")
     answer = ".jp-OutputArea-output .widget-html-content"
     page.wait_for_selector(answer)
     before = page.inner_text(answer)
