@@ -10,6 +10,7 @@ import math, time
 from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +22,7 @@ from .baselines import LABELS, RunResult, check_reviews
 from .data import train_tokenizer
 from .finetuning import Recipe, train_loop
 from .labels import pad_examples
-from .support.checks import (
-    Count, Flag, NotAll, OneOf, Refused, Seed, Text, checked, is_a, kind)
+from .support.checks import Count, Flag, NotAll, Refused, Seed, Text, checked, is_a, kind
 from .support.inputs import ceil_div, max_length_of
 from .support.kinds import AnyTexts, Model, Splits, TokenIds, Tokenizer, check_texts
 from .support.randomness import evaluating
@@ -46,7 +46,7 @@ def encode_reviews(
     ds:Reviews, # what to encode
     tokenizer:Tokenizer, # adds its own special tokens
     max_length:Count=None, # tokens kept of a review, special ones included; None: all
-    truncation_side:OneOf['left', 'right']='right', # the end that is cut off
+    truncation_side:Literal['left', 'right']='right', # the end that is cut off
 ): # Dataset: the columns of ds, and input_ids (ragged), length, truncated
     "Reviews as token ids, cut but not padded. Raises `ValueError` where no text would be left. Lesson 6."
     added, before = tokenizer.num_special_tokens_to_add(), tokenizer.truncation_side
@@ -258,7 +258,7 @@ class LSTMClassifier(torch.nn.Module):
         n_embd:Count=64, # width of a word's vector
         n_hidden:Count=64, # width of the state
         bidirectional:Flag=False, # read backwards too
-        pooling:OneOf['last', 'max', 'mean']='last', # what the head sees of all states
+        pooling:Literal['last', 'max', 'mean']='last', # what the head sees of all states
         dropout:NotAll=0.3, # share of the vectors, and of what the head sees, that is dropped
         seed:Seed=42, # of the weights
     ):
@@ -295,19 +295,21 @@ def _pooled(states, attention_mask, pooling): # (batch, width): over the states 
     return states.masked_fill(~real, 0.).sum(1)/real.sum(1)
 
 # %% ../nbs/61_imdb_classification.ipynb #3ec08b3d
+LSTM_RECIPE = replace(ADAM, lr=5e-3, epochs=5, batch_size=64, keep_best=True)
 @checked
 def lstm_baseline(
     splits:Splits, # train, valid, test: text and label
-    recipe:Recipe=replace(ADAM, lr=5e-3, epochs=5, batch_size=64, keep_best=True), # seeds the weights too
+    recipe:Recipe=None, # its seed is that of the weights, too; None: LSTM_RECIPE
     n_words:Count=20_000, # longest word list, from the training texts only
     max_length:Count=256, # words kept of a review
-    truncation_side:OneOf['left', 'right']='left', # the end that is cut off
+    truncation_side:Literal['left', 'right']='left', # the end that is cut off
     name:Text='LSTM', # in tables
     progress:Flag=True, # show a bar
     **shape, # n_embd, n_hidden, bidirectional, pooling, dropout of LSTMClassifier
 )->RunResult: # scored on test
     "The lecture's packed LSTM, on batches of about equal length. Lesson 6."
     check_reviews(splits['train'], 'train')
+    recipe = recipe or LSTM_RECIPE
     tokenizer = train_tokenizer(list(splits['train']['text']), n_words, kind='word')
     enc = {k:encode_reviews(splits[k], tokenizer, max_length, truncation_side) for k in splits}
     model = LSTMClassifier(len(tokenizer), seed=recipe.seed, **shape)

@@ -9,11 +9,12 @@ __all__ = ['TokenBudgetSampler', 'predict_windows', 'show_importance', 'review_e
 import math, re
 from bisect import bisect_left
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from .classification import LengthBucketedSampler, Reviews, predict_proba, with_columns
-from .support.checks import Count, Flag, OneOf, Positive, Seed, Share, Text, checked
+from .support.checks import Count, Flag, Positive, Seed, Share, Text, checked
 from .support.html import Piece, show_text
 from .support.inputs import max_length_of
 from .support.kinds import Model, Tokenizer
@@ -120,7 +121,7 @@ def predict_windows(
     ds:Reviews, # of any length
     max_length:Count=None, # tokens of a window; None: as many as the model takes
     stride:Count=None, # tokens from one window's start to the next; None: half a window
-    average:OneOf['logits', 'probs', 'surest']='logits', # mean of log-odds or probabilities, or the largest
+    average:Literal['logits', 'probs', 'surest']='logits', # mean of log-odds or probabilities, or the largest
 )->np.ndarray: # (n,) probability of the positive class
     "How likely each review is positive, read to its end in windows. Lesson 6."
     limit = max_length_of(model, tokenizer)
@@ -165,8 +166,8 @@ def token_importance(
     model:Model, # a trained classifier
     tokenizer:Tokenizer, # the one it was trained with, a fast one
     text:Text, # one review, no longer than the model takes
-    how:OneOf['mask', 'delete']='mask', # put the mask token in its place, or take it out
-    by:OneOf['token', 'word']='token', # word: all tokens between two blanks at once
+    how:Literal['mask', 'delete']='mask', # put the mask token in its place, or take it out
+    by:Literal['token', 'word']='token', # word: all tokens between two blanks at once
 )->Importance:
     "The log-odds of praise with each token, less those without. Raises `ValueError` if too long. Lesson 6."
     import pandas as pd

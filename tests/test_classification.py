@@ -1,5 +1,5 @@
 "Lesson 61: hub-format folders, batches, training, the LSTM, and that the lesson quotes what was measured."
-import json, math, re
+import json, math
 from dataclasses import replace
 from pathlib import Path
 

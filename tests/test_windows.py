@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from course_lm.baselines import LABELS
 from course_lm.classification import (
-    ADAMW_LINEAR, LengthBucketedSampler, encode_reviews, predict_proba, review_batch, train_classifier)
+    ADAMW_LINEAR, encode_reviews, predict_proba, train_classifier)
 from course_lm.data import train_tokenizer
 from course_lm.models import load_lm, new_model, tiny_bert_config, tiny_gpt_config
 from course_lm.reviews import reviews
