@@ -203,10 +203,10 @@ def check_start(a, config):
 
 def check_beginning(a, first):
     "A run goes on only with what it began with: new weights, or those of --start."
-    from course_lm.pretraining import last_checkpoint
+    from course_lm.checkpoints import Checkpoints
     where = Path(a.work)/a.run
     began = hashlib.sha256((Path(a.start).expanduser()/'model.safetensors').read_bytes()).hexdigest() if a.start else 'new'
-    if last_checkpoint(where) is None:
+    if Checkpoints(where).last() is None:
         where.mkdir(parents=True, exist_ok=True)
         if first: (where/'began.txt').write_text(began)
     elif ((where/'began.txt').read_text() if (where/'began.txt').exists() else 'new') != began: raise SystemExit(f'{where} holds a run that began with other weights: take another --run')
@@ -274,7 +274,8 @@ def main(argv=None):
     from course_lm.labels import BertMasking
     from course_lm.models import load_lm, new_model, save_lm, tiny_bert_config, tiny_gpt_config
     from course_lm.scratch import plan_run, training_speed
-    from course_lm.pretraining import last_checkpoint, pretrain
+    from course_lm.checkpoints import Checkpoints
+    from course_lm.pretraining import pretrain
     from course_lm.releasing import model_card
     from course_lm.support.files import whole_folder
     start, theirs = load_lm(a.start, a.objective) if a.start else (None, None)
@@ -294,14 +295,15 @@ def main(argv=None):
     model = start.train() if start else new_model(config, a.seed)
     if a.device: model.to(a.device)
     check_beginning(a, first)
+    seconds = dict(seconds=a.checkpoint_every) if a.checkpoint_every else dict(every=1)
+    checkpoints = Checkpoints(Path(a.work)/a.run, **seconds)
     bf16 = {'no': False, 'yes': True, 'auto': 'auto'}[a.bf16]
-    if first and last_checkpoint(Path(a.work)/a.run) is None: # a plan, by the speed of one process without the optimizer
+    if first and checkpoints.last() is None: # a plan, by the speed of one process without the optimizer
         speed = training_speed(model, a.length, a.bs, bf16=bf16 is True)*n_processes
         print(plan_run(config, a.length, speed, len(tokens['train']), **(dict(minutes=a.minutes) if a.minutes else dict(tokens=a.steps*a.bs*a.accumulate*a.length))), flush=True)
     history = pretrain(model, tokenizer, chunks['train'], chunks['valid'][:a.eval_chunks], n_steps=a.steps, minutes=a.minutes, batch_size=a.bs, accumulate=a.accumulate,
                        lr=a.lr, warmup_steps=a.warmup, decay=a.decay, optimizer=a.optimizer, strategy=BertMasking(a.mask) if a.objective == 'masked' else None,
-                       bf16=bf16, compile=a.compile, eval_every=a.eval_every, checkpoint=Path(a.work)/a.run, checkpoint_every=a.checkpoint_every, seed=a.seed,
-                       stop_after=a.stop_after)
+                       bf16=bf16, compile=a.compile, eval_every=a.eval_every, seed=a.seed, checkpoints=checkpoints, stop_after=a.stop_after)
     if shared: torch.distributed.destroy_process_group()
     if not first: return
     print(history, history.evals[-1], flush=True)

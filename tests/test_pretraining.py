@@ -12,9 +12,9 @@ from course_lm.data import train_tokenizer
 from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
 from course_lm.finetuning import decay_groups
 from course_lm.scratch import count_flops, count_parameters, deduplicate, fertility, plan_run, show_tokens
-from course_lm.pretraining import (
-    MuonAdamW, PretrainHistory, last_checkpoint, make_lm_optimizer, newton_schulz, pretrain,
-    batch_indices, wsd_factor, compression_baseline)
+from course_lm.checkpoints import Checkpoints
+from course_lm.finetuning import lm_optimizer
+from course_lm.pretraining import MuonAdamW, batch_indices, compression_baseline, newton_schulz, pretrain
 from course_lm.models import save_lm
 from course_lm.releasing import model_card, memorization
 
@@ -96,7 +96,7 @@ def test_every_parameter_is_in_one_group(make):
     groups = decay_groups(model)
     assert sum(p.numel() for g in groups.values() for _,p in g) == model.num_parameters()
     assert all(p.ndim == 2 for _,p in groups['matrix']) and all(p.ndim == 1 for _,p in groups['vector'])
-    decayed = {id(p) for g in make_lm_optimizer(model, 1e-3).param_groups if g['weight_decay'] for p in g['params']}
+    decayed = {id(p) for g in lm_optimizer(model, 1e-3).param_groups if g['weight_decay'] for p in g['params']}
     assert decayed == {id(p) for _,p in groups['matrix']} and id(model.get_output_embeddings().weight) not in decayed
 
 
@@ -117,8 +117,8 @@ def test_frozen_parameters_stay_out():
 @pytest.mark.parametrize('optimizer', ['adamw', 'muon'])
 def test_resume_to_identical_weights(small, tmp_path, optimizer):
     whole, h = run(small, optimizer=optimizer, accumulate=2)
-    for k,stop in enumerate((1, 6, 4, 1)): run(small, seed=k, optimizer=optimizer, accumulate=2, checkpoint=tmp_path, stop_after=stop)
-    resumed, h2 = run(small, seed=9, optimizer=optimizer, accumulate=2, checkpoint=tmp_path)
+    for k,stop in enumerate((1, 6, 4, 1)): run(small, seed=k, optimizer=optimizer, accumulate=2, checkpoints=Checkpoints(tmp_path), stop_after=stop)
+    resumed, h2 = run(small, seed=9, optimizer=optimizer, accumulate=2, checkpoints=Checkpoints(tmp_path))
     assert same(whole, resumed) and h.losses == h2.losses and h2.done
     assert [e['bits_per_byte'] for e in h.evals] == [e['bits_per_byte'] for e in h2.evals]
 
@@ -130,11 +130,11 @@ def test_masked_resume(docs, tmp_path):
         model = new_model(shape(tok, tiny_bert_config), seed)
         return model, pretrain(model, tok, chunks[20:], chunks[:20], n_steps=10, batch_size=8, strategy=BertMasking(.4), progress=False, **kw)
     whole, h = go(0)
-    go(1, checkpoint=tmp_path, stop_after=5) # weights of seed 1
-    with pytest.raises(ValueError, match='other settings'): pretrain(new_model(shape(tok, tiny_bert_config)), tok, chunks[20:], n_steps=10, batch_size=8, checkpoint=tmp_path, progress=False)
+    go(1, checkpoints=Checkpoints(tmp_path), stop_after=5) # weights of seed 1
+    with pytest.raises(ValueError, match='belongs to another run'): pretrain(new_model(shape(tok, tiny_bert_config)), tok, chunks[20:], n_steps=10, batch_size=8, checkpoints=Checkpoints(tmp_path), progress=False)
     (tmp_path/'b').mkdir()
-    go(0, checkpoint=tmp_path/'b', stop_after=5)
-    resumed, h2 = go(3, checkpoint=tmp_path/'b')
+    go(0, checkpoints=Checkpoints(tmp_path/'b'), stop_after=5)
+    resumed, h2 = go(3, checkpoints=Checkpoints(tmp_path/'b'))
     assert same(whole, resumed) and h.losses == h2.losses
 
 
@@ -160,6 +160,7 @@ import sys, numpy as np, torch
 from transformers import AutoTokenizer
 from course_lm.labels import BertMasking
 from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
+from course_lm.checkpoints import Checkpoints
 from course_lm.pretraining import pretrain
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')
@@ -170,7 +171,7 @@ model = new_model(make(tok, n_layer=2, n_head=2, n_embd=32, max_length=32, dropo
 try: pretrain(model, tok, chunks[4:], chunks[:4], n_steps=1, batch_size=1, progress=False)
 except ValueError as e: assert 'less than the 2 processes' in str(e)
 else: raise SystemExit('batch_size=1 was not refused')
-history = pretrain(model, tok, chunks[4:], chunks[:4], n_steps=10, batch_size=5, accumulate=2, warmup_steps=2, optimizer='muon', progress=False, checkpoint=f'{folder}/run')
+history = pretrain(model, tok, chunks[4:], chunks[:4], n_steps=10, batch_size=5, accumulate=2, warmup_steps=2, optimizer='muon', progress=False, checkpoints=Checkpoints(f'{folder}/run'))
 together = [torch.empty_like(model.get_input_embeddings().weight) for _ in range(2)]
 torch.distributed.all_gather(together, model.get_input_embeddings().weight.detach())
 assert torch.equal(*together) and history.done, 'the processes have drifted apart'
@@ -186,71 +187,72 @@ def test_two_processes_take_the_steps_of_one(docs, tmp_path, kind):
     kw = dict(n_steps=10, batch_size=5, accumulate=2, warmup_steps=2, optimizer='muon', progress=False)
     h = pretrain(alone, tok, chunks[4:], chunks[:4], **kw)
     begun = new_model(shape(tok, tiny_bert_config if kind == 'masked' else tiny_gpt_config, dropout=0.), 0)
-    pretrain(begun, tok, chunks[4:], chunks[:4], **kw, checkpoint=tmp_path/'run', stop_after=3)
+    pretrain(begun, tok, chunks[4:], chunks[:4], **kw, checkpoints=Checkpoints(tmp_path/'run'), stop_after=3)
     tok.save_pretrained(tmp_path/'tok')
     np.save(tmp_path/'chunks.npy', chunks)
     (tmp_path/'two.py').write_text(TWO)
     r = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--', str(tmp_path/'two.py'), kind, str(tmp_path)],
                        cwd=root, env={**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True, timeout=300)
     assert r.returncode == 0, r.stderr[-3000:]
-    there = json.loads((last_checkpoint(tmp_path/'run')/'history.json').read_text())
+    there = Checkpoints(tmp_path/'run').read()['state']
     assert len(there['steps']) == 10 and [s['tokens'] for s in there['steps']] == [s['tokens'] for s in h.steps] and len({s['tokens'] for s in h.steps}) > (kind == 'masked')
     np.testing.assert_allclose([s['nats'] for s in there['steps']], [s['nats'] for s in h.steps], rtol=1e-4)
     from safetensors.torch import load_file
-    other, own = load_file(last_checkpoint(tmp_path/'run')/'model.safetensors'), alone.state_dict()
+    other, own = load_file(Checkpoints(tmp_path/'run').last()/'model.safetensors'), alone.state_dict()
     for k,v in other.items(): torch.testing.assert_close(v, own[k], rtol=1e-3, atol=1e-3)
 
 
 def test_half_written_checkpoint_is_not_seen(small, tmp_path):
-    run(small, checkpoint=tmp_path, stop_after=5)
-    before = last_checkpoint(tmp_path)
-    (tmp_path/'step-0000009').mkdir()
-    (tmp_path/'.new-x').mkdir()
-    (tmp_path/'.new-x'/'history.json').write_text('{}')
-    assert last_checkpoint(tmp_path) == before and last_checkpoint(tmp_path/'nothing') is None
+    run(small, checkpoints=Checkpoints(tmp_path), stop_after=5)
+    before = Checkpoints(tmp_path).last()
+    (tmp_path/'step-00000009').mkdir()
+    (tmp_path/'.part-step-00000009-0123abcd').mkdir()
+    (tmp_path/'.part-step-00000009-0123abcd'/'state.json').write_text('{}')
+    assert Checkpoints(tmp_path).last() == before and Checkpoints(tmp_path/'nothing').last() is None
 
 
 def test_no_pickle_in_a_checkpoint(small, tmp_path):
-    run(small, checkpoint=tmp_path, stop_after=3, optimizer='muon')
+    run(small, checkpoints=Checkpoints(tmp_path), stop_after=3, optimizer='muon')
     assert {p.suffix for p in tmp_path.rglob('*') if p.is_file()} == {'.json', '.safetensors'}
 
 
 def test_the_clock_ends_a_run_and_more_time_extends_it(small, tmp_path):
-    _, short = run(small, n_steps=None, minutes=.01, checkpoint=tmp_path)
+    _, short = run(small, n_steps=None, minutes=.01, checkpoints=Checkpoints(tmp_path))
     assert short.done and short.decay_steps >= 1 and short.steps[-1]['lr'] < short.steps[short.decay_from-1]['lr'] * .7
-    _, longer = run(small, n_steps=None, minutes=.03, checkpoint=tmp_path)
+    _, longer = run(small, n_steps=None, minutes=.03, checkpoints=Checkpoints(tmp_path))
     assert longer.done and len(longer.steps) > len(short.steps) and longer.losses[:short.decay_from] == short.losses[:short.decay_from]
 
 
 def test_cosine_ends_at_a_tenth(small):
-    _, h = run(small, schedule='cosine', n_steps=40, lr=1e-2)
+    _, h = run(small, schedule='cosine_with_min_lr', n_steps=40, lr=1e-2)
     rates = [s['lr'] for s in h.steps]
-    assert max(rates) <= 1e-2 and 1e-3 <= rates[-1] < 1.1e-3 and rates[3:] == sorted(rates[3:], reverse=True) and h.done
+    assert max(rates) <= 1e-2 and 1e-3 <= rates[-1] < 1.1e-3 and rates[4:] == sorted(rates[4:], reverse=True) and h.done
 
 
 def test_16_bits_are_tried_out_and_then_kept(small, tmp_path):
-    _, h = run(small, bf16='auto', checkpoint=tmp_path, stop_after=3)
+    _, h = run(small, bf16='auto', checkpoints=Checkpoints(tmp_path), stop_after=3)
     assert h.settings['bf16'] in (True, False)
-    (path := last_checkpoint(tmp_path)/'history.json').write_text(path.read_text().replace(f'"bf16": {json.dumps(h.settings["bf16"])}', '"bf16": true'))
-    _, h2 = run(small, bf16='auto', checkpoint=tmp_path)
+    path = Checkpoints(tmp_path).last()/'state.json'
+    path.write_text(path.read_text().replace('"bf16": false', '"bf16": true ')) # as long as before: a whole file
+    _, h2 = run(small, bf16='auto', checkpoints=Checkpoints(tmp_path))
     assert h2.settings['bf16'] is True and h2.done and abs(h2.losses[-1] - run(small)[1].losses[-1]) < .2
 
 
 def test_a_finished_run_does_nothing(small, tmp_path):
-    a, h = run(small, checkpoint=tmp_path)
-    b, h2 = run(small, seed=5, checkpoint=tmp_path)
+    a, h = run(small, checkpoints=Checkpoints(tmp_path))
+    b, h2 = run(small, seed=5, checkpoints=Checkpoints(tmp_path))
     assert same(a, b) and len(h2.steps) == len(h.steps)
 
 
 def test_more_updates_go_on_from_before_the_fall(small, tmp_path):
     whole, h = run(small, n_steps=30)
-    run(small, checkpoint=tmp_path)
-    assert (tmp_path/'before-decay'/'history.json').exists()
-    run(small, seed=7, n_steps=30, checkpoint=tmp_path, stop_after=2)
-    assert last_checkpoint(tmp_path).name == 'step-0000015'
-    longer, h2 = run(small, seed=8, n_steps=30, checkpoint=tmp_path)
+    run(small, checkpoints=Checkpoints(tmp_path))
+    assert (tmp_path/'before-decay'/'state.json').exists()
+    run(small, seed=7, n_steps=30, checkpoints=Checkpoints(tmp_path), stop_after=2)
+    assert Checkpoints(tmp_path).last().name == 'step-00000015'
+    longer, h2 = run(small, seed=8, n_steps=30, checkpoints=Checkpoints(tmp_path))
     assert same(whole, longer) and h.losses == h2.losses
-    with pytest.raises(ValueError, match='has made .* updates already'): run(small, n_steps=5, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match='has made .* updates already'): run(small, n_steps=5, checkpoints=Checkpoints(tmp_path))
 
 
 def test_memory_mapped_16_bit_tokens_train_alike(small, tmp_path):
@@ -288,8 +290,9 @@ def test_every_chunk_once_an_epoch():
             assert len(set(rows.tolist())) == len(rows) == n//bs*bs
 
 
-def test_wsd_is_continuous_and_ends_low():
-    f = [wsd_factor(i, 10, 80, 20) for i in range(100)]
+def test_wsd_is_continuous_and_ends_low(small):
+    _, h = run(small, n_steps=100, warmup_steps=10, lr=1e-3)
+    f = [s['lr']/1e-3 for s in h.steps]
     assert max(f) == 1 and min(f[10:80]) == 1 and 0 < f[-1] < .05 and all(a >= b for a,b in zip(f[79:], f[80:]))
 
 
@@ -302,10 +305,10 @@ def test_orthogonal_of_an_orthogonal_matrix_keeps_its_directions():
 def test_muon_state_survives_a_round_trip(small):
     tok, chunks = small
     model = new_model(shape(tok))
-    opt = make_lm_optimizer(model, 1e-3, optimizer='muon')
+    opt = lm_optimizer(model, 1e-3, .1, make=MuonAdamW)
     model(torch.from_numpy(chunks[:2].astype(np.int64)), labels=torch.from_numpy(chunks[:2].astype(np.int64))).loss.backward()
     opt.step()
-    again = make_lm_optimizer(model, 1e-3, optimizer='muon')
+    again = lm_optimizer(model, 1e-3, .1, make=MuonAdamW)
     again.load_state_dict(opt.state_dict())
     assert isinstance(again, MuonAdamW)
     for a,b in zip(opt.state.values(), again.state.values()): assert all(torch.equal(a[k], b[k]) for k in a)
@@ -346,17 +349,17 @@ def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
     folder, env = corpus_folder(tmp_path, docs), {**os.environ, 'OMP_NUM_THREADS': '1'}
     p = subprocess.Popen([sys.executable, '-m', 'runs.train_tiny', *options(folder, tmp_path/'killed')], env=env, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(30_000):
-        found = last_checkpoint(tmp_path/'killed'/'run')
+        found = Checkpoints(tmp_path/'killed'/'run').last()
         if p.poll() is not None or (found and int(found.name[5:]) >= 7): break
         time.sleep(.01)
     p.send_signal(signal.SIGKILL)
     p.wait()
-    at = int(last_checkpoint(tmp_path/'killed'/'run').name[5:])
+    at = int(Checkpoints(tmp_path/'killed'/'run').last().name[5:])
     assert 7 <= at < 40, 'it was to be killed on its way'
     train_tiny.main(options(folder, tmp_path/'killed'))
     train_tiny.main(options(folder, tmp_path/'whole', '--out', str(tmp_path/'out')))
-    a, b = (last_checkpoint(tmp_path/w/'run') for w in ('whole', 'killed'))
-    assert a.name == b.name == 'step-0000040'
+    a, b = (Checkpoints(tmp_path/w/'run').last() for w in ('whole', 'killed'))
+    assert a.name == b.name == 'step-00000040'
     a, b = load_file(a/'model.safetensors'), load_file(b/'model.safetensors')
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     card = (tmp_path/'out'/'README.md').read_text()
@@ -418,7 +421,7 @@ def test_another_corpus_and_another_shape_are_refused(docs, tmp_path):
     folder = corpus_folder(tmp_path, docs)
     run = options(folder, tmp_path/'work', '--stop-after', '1')
     train_tiny.main(run)
-    with pytest.raises(ValueError, match='a model of another shape'): train_tiny.main([*run, '--layers', '3'])
+    with pytest.raises(ValueError, match='belongs to another run'): train_tiny.main([*run, '--layers', '3'])
     (folder/'more.txt').write_text(' = Four = \n\n more to read .\n')
     with pytest.raises(SystemExit, match='tokens of another corpus'): train_tiny.main(run)
 
