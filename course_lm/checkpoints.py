@@ -20,7 +20,7 @@ from .support.machine import quiet
 # %% ../nbs/51_checkpoints.ipynb #checkpoints-class
 @checked
 class Checkpoints:
-    "A folder of checkpoints, for `train_loop` and `pretrain`: a killed run goes on from the newest whole one. Lesson 5."
+    "A folder of checkpoints for `train_loop` or `pretrain`; a killed run goes on from the newest. Lesson 5."
     def __init__(self,
         folder:NewFolder, # where they lie, a folder in it for each
         every:Count=None, # updates between them; None: one with each evaluation
@@ -58,14 +58,14 @@ def open(self:Checkpoints,
     run, # as `train_loop` holds it, at its beginning
     name:str=None, # the checkpoint to go on from; None: the newest
 )->Path: # where it goes on from; None: from the beginning
-    "Put `run` where its last checkpoint left it. Raises `ValueError` where that belongs to a run with other settings."
+    "Put `run` where a checkpoint left it. Raises `ValueError` where that is of a run with other settings."
     self.settings, self.saved = _settings(run), time.monotonic()
     self.folder.mkdir(parents=True, exist_ok=True)
-    if not self.resume: self._remove_but(None)
+    if not self.resume: _remove(self.folder)
     path = self.last() if name is None else self.folder/name
     if path is None: return None
     saved = self.read(path.name)
-    if saved is None: raise ValueError(f'name={name!r}: there is no whole checkpoint of this name in {str(self.folder)!r}')
+    if saved is None: raise ValueError(f'name={name!r} is no whole checkpoint in {str(self.folder)!r}')
     other = [f'{k}={saved["settings"].get(k)!r} (now {v!r})' for k,v in self.settings.items()
              if saved['settings'].get(k) != v]
     if other:
@@ -82,17 +82,16 @@ def save(self:Checkpoints,
     "Keep all that `run` needs to go on, whole or not at all; then remove the checkpoint before."
     path = self.folder/(name or f'step-{run.done:08d}')
     with whole_folder(path) as new: _write(run, new, self.settings)
-    if name is None: self._remove_but(path)
+    if name is None: _remove(self.folder, but=path)
     self.saved = time.monotonic()
     return path
 
 # %% ../nbs/51_checkpoints.ipynb #checkpoints-remove
-@patch
-def _remove_but(self:Checkpoints, path):
+def _remove(folder, but=None):
     "Checkpoints by number, and what is left of half-written ones; nothing that others wrote."
-    for old in self.folder.iterdir():
+    for old in folder.iterdir():
         half = re.fullmatch(r'\.part-step-\d{8}-[0-9a-f]{8}', old.name)
-        numbered = re.fullmatch(r'step-\d{8}', old.name) and old != path
+        numbered = re.fullmatch(r'step-\d{8}', old.name) and old != but
         if (half or numbered) and _is_ours(old): shutil.rmtree(old, ignore_errors=True)
 
 def _is_ours(path):
@@ -111,7 +110,8 @@ def _write(run, folder, settings):
     else: save_model(run.model, str(folder/'model.safetensors'))
     tokenizer = _tokenizer(run)
     if tokenizer is not None: tokenizer.save_pretrained(folder)
-    moments = {f'{i}.{k}': torch.as_tensor(v) for i,s in run.opt.state_dict()['state'].items() for k,v in s.items()}
+    memory = run.opt.state_dict()['state']
+    moments = {f'{i}.{k}': torch.as_tensor(v) for i,kept in memory.items() for k,v in kept.items()}
     for name,tensors in dict(optimizer=moments, best=run.best or {}).items():
         if tensors: save_file({k: v.contiguous() for k,v in tensors.items()}, folder/f'{name}.safetensors')
     text = json.dumps(dict(settings=settings, state=run.state(), torch=torch.__version__))
@@ -147,7 +147,8 @@ def _settings(run):
 
 def _model_digest(model):
     config = model.config.to_dict() if hasattr(model, 'config') else {}
-    for key in ('transformers_version', '_name_or_path', 'architectures', 'dtype', 'torch_dtype'): config.pop(key, None)
+    told = 'transformers_version', '_name_or_path', 'architectures', 'dtype', 'torch_dtype'
+    config = {k: v for k,v in config.items() if k not in told}
     weights = [(n, list(p.shape), str(p.dtype), p.requires_grad) for n,p in model.named_parameters()]
     return fingerprint(type(model).__name__, config, weights)
 
@@ -155,14 +156,16 @@ def _model_digest(model):
 def _data_digest(batches, some=256):
     "Names the rows, their number and their order, by a sample spread over all of them."
     if batches is None: return None
-    rows, sampler = getattr(batches, 'dataset', batches), getattr(batches, 'batch_sampler', None)
+    rows = getattr(batches, 'dataset', batches)
+    sampler = getattr(batches, 'batch_sampler', None)
     if not hasattr(rows, '__getitem__') or not hasattr(rows, '__len__'): return type(batches).__name__
-    chosen = sorted({i*(len(rows)-1)//max(1, some-1) for i in range(some)}) if len(rows) else []
+    chosen = sorted({i*(len(rows)-1)//max(1, some-1) for i in range(some)} if len(rows) else ())
     order = [getattr(sampler, k, None) for k in ('n', 'seed', 'batch_size')]
     collate = getattr(batches, 'collate_fn', None)
     tokenizer = getattr(collate, 'tokenizer', None)
     vocab = None if tokenizer is None else sorted(tokenizer.get_vocab().items())
-    return fingerprint(len(rows), [_plain(rows[i]) for i in chosen], order, vocab, repr(getattr(collate, 'strategy', None)))
+    strategy = repr(getattr(collate, 'strategy', None))
+    return fingerprint(len(rows), [_plain(rows[i]) for i in chosen], order, vocab, strategy)
 
 def _plain(row): # lists and numbers
     if hasattr(row, 'keys'): return {k: _plain(v) for k,v in row.items()}

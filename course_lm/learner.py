@@ -9,7 +9,7 @@ __all__ = ['lm_block', 'lm_dataloaders', 'lm_learner']
 import tempfile
 from types import SimpleNamespace
 
-import fastai.callback.fp16, fastai.callback.progress, fastai.callback.schedule # noqa: F401, methods of a Learner
+import fastai.callback.fp16, fastai.callback.progress, fastai.callback.schedule # noqa: F401
 import torch
 from fastai.callback.core import Callback
 from fastai.data.block import TransformBlock
@@ -30,7 +30,7 @@ from .support.randomness import epoch_order
 
 # %% ../nbs/56_fastai_learner.ipynb #lm-data-loader
 class LMDataLoader(TfmdDL):
-    "fastai's loader with the batches of `lm_loaders`: shuffled with fresh masks, or in order with frozen ones. Lesson 5."
+    "fastai's loader with the batches of `lm_loaders`. Lesson 5."
     def __init__(self, dataset=None, tokenizer=None, strategy=None, seed=42, **kwargs):
         self.tokenizer, self.strategy, self.seed, self.epoch = tokenizer, strategy, seed, 0
         self.fresh = LMCollator(tokenizer, strategy, generator=torch.Generator().manual_seed(seed))
@@ -123,13 +123,13 @@ class LMLearner(Learner):
 def lm_learner(
     dls, # what `lm_dataloaders` gives
     model:Model, # a transformers language model
-    loss='model', # 'model': the one it returns; 'fastai': computed outside from logits and labels; or f(logits, labels)
+    loss='model', # the one it returns; 'fastai': computed from logits and labels; or f(logits, labels)
     metrics=None, # None: perplexity (causal only) and accuracy, both without the -100
     path=None, # where lr_find, save and export write; None: a new temporary folder
     train_bn:Flag=False, # True: fastai trains norms even in frozen groups
-    **kwargs, # to fastai's Learner: opt_func, cbs, wd, moms, splitter (None: embeddings, each block, head), ...
+    **kwargs, # to fastai's Learner: opt_func, cbs, wd, moms, splitter (embeddings, each block, head), ...
 )->LMLearner: # the model itself is learn.lm
-    "A fastai `Learner` for a causal or masked language model. Raises `ValueError` for an unknown `loss`. Lesson 5."
+    "A fastai `Learner` for a language model. Raises `ValueError` for an unknown `loss`. Lesson 5."
     if loss not in ('model', 'fastai') and not callable(loss):
         raise ValueError(f"loss={loss!r} must be 'model', 'fastai' or a function of logits and labels")
     causal = is_causal(model)
@@ -139,7 +139,8 @@ def lm_learner(
     if metrics is None: metrics = [Perplexity(), TokenAccuracy()] if causal else masked_metrics
     metrics = [m.as_fastai() if hasattr(m, 'as_fastai') else m for m in metrics]
     kwargs = dict(path=path or tempfile.mkdtemp(prefix='course_lm-'), splitter=_splitter) | kwargs
-    learn = LMLearner(dls, TakesDict(model, loss == 'model'), loss_func=loss_func, metrics=metrics, train_bn=train_bn, **kwargs)
+    learn = LMLearner(dls, TakesDict(model, loss == 'model'), loss_func=loss_func, metrics=metrics,
+                      train_bn=train_bn, **kwargs)
     learn.add_cb(Unpacked())
     learn.causal, learn.recorder.loss = causal, TokenLoss()
     return learn

@@ -187,8 +187,8 @@ def test_changes_of_a_recipe():
     assert ft.Recipe.of(mine, lr=2e-4) == replace(mine, lr=2e-4) and mine.lr == 1e-4
     assert ft.Recipe.of() == ft.Recipe()
     with pytest.raises(TypeError, match="learning_rate=1 is nothing that can be set: Recipe has lr, "): ft.Recipe.of(learning_rate=1)
-    with pytest.raises(TypeError, match='as after model.to'): ft.Recipe.of(device='cpu')
-    with pytest.raises(TypeError, match='Checkpoints'): ft.Recipe.of(save_every=3)
+    with pytest.raises(TypeError, match='where it is, as after model.to'): ft.Recipe.of(device='cpu')
+    with pytest.raises(TypeError, match='only train_loop keeps'): ft.Recipe.of(checkpoints=3)
 
 def test_a_recipe_and_single_fields(tok, data):
     train, _ = ft.lm_loaders(data, tok, batch_size=8)

@@ -10,6 +10,7 @@ import base64, json, random
 from contextlib import contextmanager
 
 import numpy as np
+from fastcore.basics import patch
 
 # %% ../../nbs/support/randomness.ipynb #rnd-seeded
 def seeded(
@@ -119,3 +120,68 @@ def evaluating(
     try: yield model.eval()
     finally:
         for module,mode in modes: module.training = mode
+
+# %% ../../nbs/support/randomness.ipynb #rnd-feed
+class Feed:
+    "The batches of each update, epoch after epoch; knows where it is, and can go on from there. Lesson 5."
+    def __init__(self, train, accumulate, device, also=None):
+        self.train = train
+        self.accumulate = accumulate # batches an update
+        self.device = device
+        self.generators = _generators_of(train, also)
+        self.go_to(epoch=0, at=0, began=None, now=None)
+
+    def go_to(self, epoch, at, began, now):
+        "Where `at` batches of the epoch were given out; `began` and `now`: random states at its beginning, and there."
+        self.epoch, self.at, self.began, self.now = epoch, at, began, now
+
+    def place(self): # what `go_to` takes
+        states = random_states(self.device, self.generators)
+        return dict(epoch=self.epoch, at=self.at, began=self.began, now=states)
+
+    def _enter(self):
+        "An iterator over the rest of the epoch."
+        if self.now is None: self.began = self.place()['now']
+        else: set_random_states(self.began, self.device, self.generators)
+        sampler, skip = getattr(self.train, 'batch_sampler', None), self.at
+        if hasattr(sampler, 'start') and getattr(self.train, 'num_workers', 1) == 0: # it can begin anywhere
+            sampler.set_epoch(self.epoch, skip)
+            skip = 0
+        elif hasattr(sampler, 'set_epoch'): sampler.set_epoch(self.epoch)
+        batches = iter(self.train)
+        for _ in range(skip): next(batches)
+        if self.now is not None: set_random_states(self.now, self.device, self.generators)
+        self.now = None
+        return batches
+
+# %% ../../nbs/support/randomness.ipynb #rnd-feed-epoch
+@patch
+def one_epoch(self:Feed):
+    "Lists of the batches of each update, to the end of the epoch."
+    held = []
+    for batch in self._enter():
+        held.append(batch)
+        self.at += 1
+        if len(held) == self.accumulate:
+            yield held
+            held = []
+    if held: yield held
+    if not self.at:
+        raise ValueError('train is empty, or an iterator that was used up: give a DataLoader or a list of batches')
+    self.epoch, self.at = self.epoch+1, 0
+
+@patch
+def __iter__(self:Feed):
+    while True:
+        for held in self.one_epoch(): yield self.epoch, held
+
+def _generators_of(*loaders):
+    "Every random number generator that the loaders draw from, PyTorch's or NumPy's."
+    found = {}
+    for loader in loaders:
+        batches = getattr(loader, 'batch_sampler', None)
+        parts = [loader, getattr(loader, 'collate_fn', None), batches]
+        for part in [*parts, getattr(batches, 'sampler', None), getattr(loader, 'sampler', None)]:
+            generator = getattr(part, 'generator', None)
+            if generator is not None: found[id(generator)] = generator
+    return list(found.values())
