@@ -390,7 +390,8 @@ def scores(self:TrainingRun):
 def evaluate_if_due(self:TrainingRun):
     h, i = self.history, self.done
     last = h.evals[-1]['step'] if h.evals else -1
-    if last == i or (i % self.every and i != self.n_steps) or self.valid is self.evaluate is None: return
+    if self.valid is None and self.evaluate is None: return
+    if last == i or (i % self.every and i != self.n_steps): return
     since = i - max(0, last)
     train_loss = h.train_loss(since) if since else math.nan
     h.evals.append(dict(step=i, epoch=round(i/self.per_epoch, 3), train_loss=train_loss, **self.scores()))
