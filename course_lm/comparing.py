@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .baselines import RunResult, wilson_interval
+from .support.checks import Count, Text, checked
 
 # %% ../nbs/63_which_run_is_better.ipynb #3572c904
 class McNemar(NamedTuple):
@@ -25,6 +26,7 @@ class McNemar(NamedTuple):
 def _fair_coin(a, b): # how often so many tosses of a fair coin fall at least as unevenly as a to b
     tail = sum(math.comb(a+b, k) for k in range(min(a, b)+1))
     return min(1., 2*tail/2**(a+b))
+@checked
 def mcnemar(
     run_a:RunResult, # one run
     run_b:RunResult, # another one, on the same reviews
@@ -65,9 +67,10 @@ def _compared(d): # a row of `compare_seeds`, from (n,) differences
     won, lost = int((d > 0).sum()), int((d < 0).sum())
     return {'difference':mean, 'from':mean-half, 'to':mean+half,
             'won':won, 'lost':lost, 'p (sign)':_fair_coin(won, lost)}
+@checked
 def compare_seeds(
     runs, # list of RunResult, a name for each recipe; or dict of name: RunResults, or {seed: accuracy}
-    against:str|None=None, # name that all others are compared with; None: each with the one before it
+    against:Text=None, # name that all others are compared with; None: each with the one before it
 ): # pandas.DataFrame: a row for each name, accuracies in %, differences in points
     "Recipes seed by seed: mean difference, interval (Student's t), seeds won, sign test. Lesson 6."
     import pandas as pd
@@ -90,13 +93,13 @@ def compare_seeds(
     return pd.DataFrame(rows).set_index('recipe')
 
 # %% ../nbs/63_which_run_is_better.ipynb #3b099e3e
+@checked
 def calibration_curve(
     run:RunResult, # any
-    bins:int=10, # equal steps from 0 to 1
+    bins:Count=10, # equal steps from 0 to 1
 ): # pandas.DataFrame: a row for each bin: mean probability, share of praise with its interval, reviews
     "What the run said, against what is true, bin by bin. Lesson 6."
     import pandas as pd
-    if bins < 1: raise ValueError(f'bins={bins} must be at least 1')
     probs, labels = np.asarray(run.probs, dtype=float), np.asarray(run.labels)
     at = np.minimum((probs*bins).astype(int), bins-1)
     rows = []
@@ -108,16 +111,17 @@ def calibration_curve(
     return pd.DataFrame(rows)
 def calibration_error(
     run:RunResult, # any
-    bins:int=10, # equal steps from 0 to 1
+    bins:Count=10, # equal steps from 0 to 1
 )->float: # 0..1
     "Expected calibration error: how far what is said is from what is true, on average. Lesson 6."
     table = calibration_curve(run, bins)
     return float(((table['said']-table['true']).abs()*table['reviews']).sum()/run.n)
 
 # %% ../nbs/63_which_run_is_better.ipynb #3b099e3f
+@checked
 def plot_calibration(
     runs, # list of RunResult
-    bins:int=10, # equal steps from 0 to 1
+    bins:Count=10, # equal steps from 0 to 1
     ax=None, # axes to draw on
 ): # axes
     "Reliability picture: on the diagonal, a model is as sure as it should be. Lesson 6."
@@ -143,6 +147,7 @@ def _groups(by, edges): # ({number of a group: its name}, (n,) the group of each
     ends = sorted({*np.asarray(edges).tolist(), by.max().item()})
     group = np.searchsorted(ends, by)
     return {g:f'{by[group==g].min():g} to {by[group==g].max():g}' for g in np.unique(group)}, group
+@checked
 def accuracy_by(
     run:RunResult, # any
     by, # (n,) one value a review, in the order of the split: its length, whether it was cut, ...

@@ -18,7 +18,7 @@ def data():
 
 LEXICON = word_list()
 
-def refused(text): return pytest.raises(ValueError, match=text)
+def refused(text): return pytest.raises((ValueError, TypeError), match=text)
 
 def films(n=300, movies=40):
     return reviews(n, seed=5, length='short').add_column('movie', [f'm{i%movies}' for i in range(n)])
@@ -156,15 +156,30 @@ def test_wilson_covers():
     held = [low <= .85 <= high for low, high in intervals]
     assert .93 < np.mean(held) < .97
 
-@pytest.mark.parametrize('args', [(5, 4), (-1, 4), (0, 0)])
-def test_wilson_refuses(args):
-    with refused('is no share'): wilson_interval(*args)
+@pytest.mark.parametrize('args, text', [
+    ((5, 4), 'correct=5 of n=4 is no share'), ((-1, 4), 'correct=-1 must be'), ((0, 0), 'n=0 must be'),
+    ((9, 10, 95), 'level=95 must be')])
+def test_wilson_refuses(args, text):
+    with refused(text): wilson_interval(*args)
 
 def test_runs_on_other_reviews_are_not_compared():
     a, b = (RunResult(n, np.array([.9, .1]), np.array(y)) for n,y in (('a', [1, 0]), ('b', [0, 1])))
     with refused('one split for all runs'): results_table([a, b])
     with refused('no run'): results_table([])
     assert 'seconds' not in results_table([a], seconds=False).columns
+
+@pytest.mark.parametrize('kw, text', [
+    (dict(probs=[80., 20.]), 'percentages are no probabilities'), (dict(probs=[[.1, .9]]), 'probs='),
+    (dict(labels=[0, 2]), 'labels='), (dict(labels=[0, .5]), 'labels='), (dict(probs=[]), 'nothing in it'),
+    (dict(seconds=-1.), 'seconds=-1'), (dict(name=None), 'name=None'),
+    (dict(probs=[.1]), '1 probabilities for 2 labels')])
+def test_a_run_is_made_of_probabilities_and_labels(kw, text):
+    with refused(text): RunResult(**{**dict(name='r', probs=[.9, .1], labels=[1, 0]), **kw})
+
+def test_white_space_is_no_difference_between_reviews(data):
+    other = data['test'].map(lambda r: {'text': r['text'].replace(' ', '\n', 1) + ' '}, keep_in_memory=True)
+    runs = [linear_baseline({'train': data['train'], 'test': ds}, 'tfidf') for ds in (data['test'], other)]
+    assert runs[0].reviews == runs[1].reviews and len(RunResult.same_reviews(runs)) == 2
 
 def test_repr_says_when_the_answer_never_changes():
     assert "always 'positive'" in repr(RunResult('r', np.full(3, .9), np.array([0, 1, 1])))

@@ -33,6 +33,9 @@ def test_mcnemar_is_the_binomial_test(pairs):
     assert m.p == pytest.approx(binomtest(m.only_a, m.only_a+m.only_b).pvalue if m.only_a+m.only_b else 1)
     assert mcnemar(b, a) == (m.only_b, m.only_a, m.p)
 
+def test_mcnemar_takes_runs():
+    with pytest.raises(TypeError, match='run_b='): mcnemar(run_of([1, 0]), [1, 0])
+
 def test_mcnemar_large():
     n = 6000
     m = mcnemar(run_of(np.arange(n) < 4000), run_of(np.arange(n) >= 3000))

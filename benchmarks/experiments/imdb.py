@@ -69,11 +69,12 @@ def leaks(args, data):
 
 def word_list():
     "What two cells of lesson 60 define: a list of words with valences, and a baseline made of it. It is no part of the library."
+    import re
     import numpy as np
     from course_lm.baselines import RunResult
     notebook = Path(__file__).resolve().parents[2]/'nbs'/'60_imdb_baselines.ipynb'
     cells = {c['id']: ''.join(c['source']) for c in json.loads(notebook.read_text(encoding='utf-8'))['cells']}
-    names = {'np': np, 'RunResult': RunResult}
+    names = {'np': np, 're': re, 'RunResult': RunResult}
     for k in ('lexicon-words', 'lexicon-score'): exec(cells[k], names)
     return names
 
