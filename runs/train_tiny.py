@@ -159,7 +159,7 @@ def measure(model, tokenizer, train, test, n_documents=500, n_openings=200, seed
     import math, torch
     from course_lm.labels import BertMasking, LMCollator
     from course_lm.ngram import NGramLM
-    from course_lm.perplexity import TokenAccuracy, evaluate_lm, token_bytes
+    from course_lm.perplexity import TokenAccuracy, evaluate_lm
     from course_lm.scoring import score_texts
     from course_lm.pretraining import compression_baseline
     from course_lm.releasing import memorization

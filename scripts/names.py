@@ -1,7 +1,7 @@
 """Where the public names went: `python -m scripts.names` writes the table in CHANGELOG.md, from both trees.
 
-The old tree is read from git (`git show`), the new one from the files here. A name that is public in neither has to be
-in MOVED or GONE below, or the script fails.
+The old tree is read from git (`git show`), the new one from the files here. A name that is public in neither
+has to be in MOVED or GONE below, or the script fails.
 """
 import ast, re, subprocess, sys
 from pathlib import Path
@@ -19,13 +19,15 @@ GONE = {}
 
 def show(path: str) -> str:
     "A file of the old tree."
-    done = subprocess.run(["git", "show", f"{OLD}:{path}"], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", "show", f"{OLD}:{path}"], cwd=root, capture_output=True, text=True,
+                          check=True)
     return done.stdout
 
 
 def old_names() -> dict[str, str]:
     "Public name -> module, in the old tree."
-    files = subprocess.run(["git", "ls-tree", "--name-only", OLD, "course_lm/"], cwd=root, capture_output=True,
+    files = subprocess.run(["git", "ls-tree", "--name-only", OLD, "course_lm/"], cwd=root,
+                           capture_output=True,
                            text=True, check=True).stdout.split()
     found = {}
     for path in files:
@@ -35,7 +37,8 @@ def old_names() -> dict[str, str]:
 
 
 def new_names(house: House) -> tuple[dict[str, str], set[str]]:
-    "Public name -> module, and `module.name` for all that a module defines under a plain name, in the tree here."
+    """Public name -> module, and `module.name` for all that a module defines under a plain name, in the tree
+    here."""
     public, defined = {}, set()
     for module, source in house.modules.items():
         for name in public_names(source): public.setdefault(name, module)
@@ -61,7 +64,8 @@ def rows(house: House) -> list[tuple[str, str]]:
             new = f"`{plain[0]}`" if plain else ""
         if not new: lost.append(f"{module}.{name}")
         found.append((f"`{module}.{name}`", new))
-    wrong = [name for new in MOVED.values() for name in re.findall(r"[\w.]+\.\w+", new) if name not in defined]
+    wrong = [name for new in MOVED.values() for name in re.findall(r"[\w.]+\.\w+", new)
+             if name not in defined]
     if wrong: raise SystemExit(f"there is no {', '.join(sorted(set(wrong)))}")
     if lost: raise SystemExit(f"say in scripts/names.py where these went: {', '.join(lost)}")
     return found
