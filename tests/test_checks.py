@@ -228,6 +228,7 @@ def test_unions():
     refused(ValueError, "f: x='dorp' must be 'drop' or a function: did you mean 'drop'?",
             one(Literal['drop'] | Callable), 'dorp')
     refused(ValueError, f'f: x[1]=0 {A_COUNT}', one(Count | list[Count]), [1, 0])
+    refused(TypeError, f'f: x[1]=None {A_COUNT}', one(tuple[Share, Share] | list[Count]), [1, None, 3])
     assert repr(Count | None) == 'Count | None' and repr(Count | dict) == 'Count | a dict'
 
 
@@ -329,6 +330,7 @@ def test_show_doc():
 def test_positional_only_keyword_only_and_var():
     @checked
     def f(a:Count, /, b:Count, *rest:Count, c:Count=1, **more:Count): return a, b, rest, c, more
+    assert f(1, 2, 3, 0)[2] == (3, 0)
     assert f(1, 2, 0, c=3, a=0) == (1, 2, (0,), 3, {'a': 0}) # *rest and **more are not checked
     for call, name in ((lambda: f(0, 1), 'a'), (lambda: f(1, b=0), 'b'), (lambda: f(1, 1, c=0), 'c')):
         refused(ValueError, f'f: {name}=0 {A_COUNT}', call)
@@ -499,7 +501,7 @@ def test_kind():
         if not isinstance(value, int): raise WrongType
         if value % 2: raise Refused(f'{value + 1} would do')
         return value
-    assert repr(Even) == 'Even' and Even.__doc__ == 'An even number.'
+    assert repr(Even) == Even.__name__ == 'Even' and Even.__doc__ == 'An even number.'
     assert Even(4) == 4 and isinstance(Even, Kind)
     refused(ValueError, 'value=3 must be an even number: 4 would do', Even, 3)
     refused(TypeError, "n='a' must be an even number", Even, 'a', 'n')

@@ -261,7 +261,12 @@ def test_model_and_tokenizer():
     refused(TypeError, f"f: model='tiny' must be a model: {load}", f, 'tiny', tokenizer)
     refused(TypeError, f"f: tokenizer='tiny' {wanted}: {load}", f, model, 'tiny')
     refused(TypeError, f'f: model=the class {one_name} must be a model', f, type(model), tokenizer)
-    refused(TypeError, f'f: tokenizer=the class {other} {wanted}', f, model, type(tokenizer))
+    class Fake:
+        pad_token_id = 0
+        def __call__(self): pass
+    assert one(Tokenizer)(Fake()) is not None
+    for cls in (type(tokenizer), Fake):
+        refused(TypeError, f'f: tokenizer=the class {cls.__name__} {wanted}', f, model, cls)
 
 
 def test_device(monkeypatch):

@@ -4,7 +4,7 @@
 
 Prints microseconds a call, the least of many rounds, and keeps them in benchmarks/results/checks.json.
 """
-import subprocess, sys, timeit
+import functools, subprocess, sys, timeit
 from typing import Literal
 
 import numpy as np
@@ -31,8 +31,9 @@ def calls():
         bare = with_parameters(n)
         args, kwargs = (3,)*n, {f'a{i}': 3 for i in range(n)}
         for name,f in (('bare', bare), ('checked', checked(bare))):
-            found[f'{n} parameters, {name}, by place'] = microseconds(lambda f=f, args=args: f(*args))
-            found[f'{n} parameters, {name}, by keyword'] = microseconds(lambda f=f, kwargs=kwargs: f(**kwargs))
+            by_place, by_keyword = functools.partial(f, *args), functools.partial(f, **kwargs)
+            found[f'{n} parameters, {name}, by place'] = microseconds(by_place)
+            found[f'{n} parameters, {name}, by keyword'] = microseconds(by_keyword)
     return found
 
 @checked

@@ -31,7 +31,7 @@ class WrongType(Refused):
 class Kind:
     "A field type. `wanted` is how an error says it; `check` gives back the value or raises `Refused`."
     def __init__(self, name, wanted, check):
-        self.name = name
+        self.name = self.__name__ = name
         self.wanted = wanted
         self.check = check
         self.__doc__ = f'{wanted[0].upper()}{wanted[1:]}.'

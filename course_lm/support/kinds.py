@@ -205,5 +205,5 @@ def Generator(value):
 def WarmupSteps(value): # an int: updates; a float: a share of them
     "a share of all updates, below 1, or a whole number of updates"
     number = as_number(value)
-    share = isinstance(number, float) and not number >= 1
+    share = isinstance(number, float) and number < 1
     return NotAll.check(number) if share else Natural.check(value)
