@@ -47,6 +47,14 @@ class ChunkReport:
     documents_lost:int # not one token is left: whole + split + lost == documents
     chunks_with_boundary:int # hold tokens of two documents or more
 
+# %% ../nbs/21_what_a_cut_costs.ipynb #gaps-def
+def _gaps(start, stop, end):
+    "Where the stretches of 0:end begin and end that no window start:stop holds."
+    order = np.argsort(start, kind='stable')
+    start = np.append(start[order], end)
+    reached = np.append(0, np.maximum.accumulate(stop[order]))
+    return reached[reached < start], start[reached < start]
+
 # %% ../nbs/21_what_a_cut_costs.ipynb #2dca8393
 @dataclass
 class ChunkPlan:
@@ -71,10 +79,7 @@ class ChunkPlan:
 
     def gaps(self):
         "Stretches of the stream that are in no window: where they start, and where they stop."
-        order = np.argsort(self.start, kind='stable')
-        start = np.append(self.start[order], self.ends[-1])
-        reached = np.append(0, np.maximum.accumulate(self.stop[order]))
-        return reached[reached < start], start[reached < start]
+        return _gaps(self.start, self.stop, self.ends[-1])
 
     @property
     def report(self)->ChunkReport:
@@ -113,6 +118,7 @@ class _Rooms:
             del self.sizes[i]
         return size, bins
 
+# %% ../nbs/21_what_a_cut_costs.ipynb #best-fit-def
 def _best_fit(lengths, size):
     "The bin of each document, and how many bins: best fit decreasing, all documents of one length at once."
     order, counts = np.argsort(-lengths, kind='stable'), np.bincount(lengths, minlength=1)

@@ -173,6 +173,14 @@ def _stream(docs, at, chunk_size, tail, eos_id, pad_id, shuffle_buffer, seed):
         some = True
     if not some: raise ValueError(f'docs held less than one chunk of chunk_size={chunk_size}')
 
+# %% ../nbs/23_streaming.ipynb #stream-features
+def _features(tail):
+    "The columns of a stream's rows."
+    from datasets import Features, List, Value
+    columns = {'input_ids': List(Value('int32'))}
+    if tail == 'pad': columns['attention_mask'] = List(Value('int8'))
+    return Features(columns)
+
 # %% ../nbs/23_streaming.ipynb #024c57a6
 class ChunkStream:
     "Chunks of documents that come one at a time; `for` starts it again when it has run out. Lesson 2."
@@ -211,11 +219,9 @@ class ChunkStream:
 
     def to_iterable_dataset(self):
         "The same chunks, always from the start, as a `datasets.IterableDataset`: for loaders and ranks."
-        from datasets import Features, IterableDataset, List, Value
-        columns = {'input_ids': List(Value('int32'))}
-        if self.setup['tail'] == 'pad': columns['attention_mask'] = List(Value('int8'))
+        from datasets import IterableDataset
         again = partial(ChunkStream, self.docs, **self.setup)
-        return IterableDataset.from_generator(again, features=Features(columns))
+        return IterableDataset.from_generator(again, features=_features(self.setup['tail']))
 
 # %% ../nbs/23_streaming.ipynb #01960963
 @kind

@@ -24,7 +24,9 @@ def naive(docs, size, step, eos_id=None):
     return chunks, [] if chunks and len(rest) <= size-step else rest
 
 @settings(max_examples=60, deadline=None)
-@given(documents, st.integers(2, 6), st.integers(1, 6), st.sampled_from([None, 77]), st.booleans(), st.booleans())
+@given(
+    documents, st.integers(2, 6), st.integers(1, 6), st.sampled_from([None, 77]), st.booleans(), st.booleans()
+)
 def test_runs_against_lists(docs, size, step, eos_id, dressed, split):
     step = min(step, size)
     ds = Dataset.from_dict({'input_ids': docs}) if not split else concatenate_datasets(
@@ -53,14 +55,17 @@ def test_pieces_follow_slices_and_shuffles():
         want = [t for row in part['input_ids'] for t in row]
         assert np.concatenate([v for v,_ in pieces(part)]).tolist() == want
         assert document_lengths(part).tolist() == list(map(len, part['input_ids']))
-    assert document_lengths(docs).tolist() == list(range(30)) and document_lengths(ds.data.table).tolist() == list(range(30))
+    assert document_lengths(docs).tolist() == list(range(30)) and document_lengths(
+        ds.data.table
+    ).tolist() == list(range(30))
     with pytest.raises(ValueError, match="no column 'input_ids'"): pieces(Dataset.from_dict({'text': ['a']}))
     with pytest.raises(TypeError, match='whole numbers'): pieces([[.5]])
     with pytest.raises(TypeError, match='lists of token ids'): pieces(pa.table({'input_ids': [1, 2]}))
     with pytest.raises(ValueError, match='without a value'): pieces(pa.table({'input_ids': [[1], None]}))
 
 def test_an_end_that_is_there_already():
-    with pytest.raises(ValueError, match='already ends with eos_id=0'): list(runs([[1, 0], [], [2, 0]], 2, 2, eos_id=0))
+    with pytest.raises(ValueError, match='already ends with eos_id=0'):
+        list(runs([[1, 0], [], [2, 0]], 2, 2, eos_id=0))
     *_, rest = runs([[1, 0], [2]], 9, 9, eos_id=0)
     assert rest.tolist() == [1, 0, 0, 2, 0]
 
@@ -68,7 +73,10 @@ def test_columns_are_written_as_they_are():
     a, b = np.arange(6, dtype=np.int32), np.arange(3, dtype=np.int32)
     source = Dataset.from_dict({'input_ids': [[1]]}, split='train')
     ds = to_dataset({'input_ids': [a, b], 'segment_ids': [a, b]}, source, 'x', size=3)
-    assert ds['input_ids'][:] == [[0, 1, 2], [3, 4, 5], [0, 1, 2]] == ds['segment_ids'][:] and ds.split == 'train'
+    assert (
+        ds['input_ids'][:] == [[0, 1, 2], [3, 4, 5], [0, 1, 2]] == ds['segment_ids'][:]
+        and ds.split == 'train'
+    )
     assert np.shares_memory(ds.data.column('input_ids').chunks[0].flatten().to_numpy(), a)
     last = np.array([7], np.int32)
     assert to_dataset({'input_ids': [b]}, source, size=3, last=last)['input_ids'][:] == [[0, 1, 2], [7]]
@@ -84,26 +92,54 @@ def test_padding():
     with pytest.raises(ValueError, match='no pad token'): pad_rows([[1, 2]], None, length=3)
 
 def test_chunk_matrix_keeps_every_column_of_whole_numbers():
-    ds = Dataset.from_dict({'input_ids': [[1, 2], [3, 4]], 'segment_ids': [[1, 1], [1, 2]], 'labels': [[1, -100], [3, 4]],
-                            'text': ['a', 'b'], 'label': [0, 1], 'scores': [[.1, .2], [.3, .4]]})
+    ds = Dataset.from_dict(
+        {
+            'input_ids': [[1, 2], [3, 4]],
+            'segment_ids': [[1, 1], [1, 2]],
+            'labels': [[1, -100], [3, 4]],
+            'text': ['a', 'b'],
+            'label': [0, 1],
+            'scores': [[0.1, 0.2], [0.3, 0.4]],
+        }
+    )
     rows = ChunkMatrix(ds)
-    assert {k: v.tolist() for k,v in rows[1].items()} == {'input_ids': [3, 4], 'segment_ids': [1, 2], 'labels': [3, 4]}
+    assert {k: v.tolist() for k, v in rows[1].items()} == {
+        'input_ids': [3, 4],
+        'segment_ids': [1, 2],
+        'labels': [3, 4],
+    }
     with pytest.raises(ValueError, match='these have 2 in labels'):
         ChunkMatrix(Dataset.from_dict({'input_ids': [[1], [2]], 'labels': [[1], [2, 3]]}))
 
 def test_no_torch_is_needed():
-    code = "import sys, numpy as np; from course_lm.support.arrow import ChunkMatrix; ChunkMatrix(np.zeros((2, 3), int))[0]; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, numpy as np; from course_lm.support.arrow import ChunkMatrix; "
+        "ChunkMatrix(np.zeros((2, 3), int))[0]; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, '-c', code], check=True)
 
 def chunks(n=10, length=8):
     from datasets import Dataset
-    return Dataset.from_dict({"input_ids": np.arange(n*length).reshape(n, length).tolist(), "attention_mask": np.ones((n, length), int).tolist()})
+
+    return Dataset.from_dict(
+        {
+            "input_ids": np.arange(n * length).reshape(n, length).tolist(),
+            "attention_mask": np.ones((n, length), int).tolist(),
+        }
+    )
 
 
 def test_chunk_matrix_equals_the_dataset_however_it_is_stored():
     from datasets import concatenate_datasets
     plain = chunks()
-    for ds in (plain, plain.select(range(3, 9)), plain.select([5, 1, 1]), plain.shuffle(seed=0), concatenate_datasets([plain, plain.select([2])]), plain.with_format("numpy")):
+    for ds in (
+        plain,
+        plain.select(range(3, 9)),
+        plain.select([5, 1, 1]),
+        plain.shuffle(seed=0),
+        concatenate_datasets([plain, plain.select([2])]),
+        plain.with_format("numpy"),
+    ):
         rows = ChunkMatrix(ds)
         expected = ds.with_format(None)
         assert len(rows) == len(ds)
@@ -132,6 +168,9 @@ def test_chunk_matrix_copies_nothing_and_guards_the_file(tmp_path):
 
 def test_chunk_matrix_refuses():
     from datasets import Dataset
-    with pytest.raises(ValueError, match="rows of one length, and these have 2"): ChunkMatrix(Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
-    with pytest.raises(ValueError, match="there is only text"): ChunkMatrix(Dataset.from_dict({"text": ["a"]}))
+
+    with pytest.raises(ValueError, match="rows of one length, and these have 2"):
+        ChunkMatrix(Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
+    with pytest.raises(ValueError, match="there is only text"):
+        ChunkMatrix(Dataset.from_dict({"text": ["a"]}))
     with pytest.raises(ValueError, match=re.escape("shape (5,)")): ChunkMatrix(np.arange(5))

@@ -41,7 +41,9 @@ def test_chunks_can_be_chunked_again():
     docs = random_docs(20)
     once = chunk_dataset(dataset(batches(docs)), 4)
     same(ids_of(chunk_dataset(once, 2)), list(chunk_ids(flat(ids_of(once)), 2)))
-    same(ids_of(chunk_dataset(once.select(range(1, len(once))), 3)), list(chunk_ids(flat(ids_of(once)[1:]), 3)))
+    same(
+        ids_of(chunk_dataset(once.select(range(1, len(once))), 3)), list(chunk_ids(flat(ids_of(once)[1:]), 3))
+    )
 
 
 def test_long_batches_are_views_and_short_ones_are_joined():
@@ -52,7 +54,11 @@ def test_long_batches_are_views_and_short_ones_are_joined():
         same(ids_of(out)[::97], list(chunk_ids(flat(docs), size))[::97])
         assert np.array_equal(flat(ids_of(out)), chunk_ids(flat(docs), size).ravel())
         spans = [(b.values.buffers()[1].address, b.values.buffers()[1].size) for b in column.chunks]
-        views = sum(len(c) * size for c in out.data.column(0).chunks if any(a <= address(c.flatten()) < a + n for a, n in spans))
+        views = sum(
+            len(c) * size
+            for c in out.data.column(0).chunks
+            if any(a <= address(c.flatten()) < a + n for a, n in spans)
+        )
         assert views > 200_000
 
 
@@ -63,8 +69,15 @@ def address(array): return array.to_numpy().__array_interface__["data"][0]
 def test_overlapping_chunks_of_long_batches(stride):
     docs = [rng.integers(0, 99, n).astype(np.int32) for n in (20_000, 3, 9_000, 16_000, 1)]
     for eos in (None, 7):
-        out = chunk_dataset(dataset(pa.chunked_array([as_list([d]) for d in docs])), 100, "keep", stride=stride, eos_id=eos)
-        same(ids_of(out), chunk_ids(flat(docs if eos is None else [np.append(d, eos) for d in docs]), 100, "keep", stride=stride))
+        out = chunk_dataset(
+            dataset(pa.chunked_array([as_list([d]) for d in docs])), 100, "keep", stride=stride, eos_id=eos
+        )
+        same(
+            ids_of(out),
+            chunk_ids(
+                flat(docs if eos is None else [np.append(d, eos) for d in docs]), 100, "keep", stride=stride
+            ),
+        )
 
 
 def test_a_memory_mapped_file_stays_on_disk(tmp_path):
@@ -102,44 +115,74 @@ def test_specials_count_in_the_chunk_size():
     for tail in ("drop", "keep", "pad"):
         docs, specials = random_docs(), ([101, 102], [103])
         got = ids_of(chunk_dataset(docs, 8, tail, specials=specials, pad_id=0, stride=3))
-        text = chunk_ids(flat(docs), 5, "drop" if tail == "drop" else "keep", stride=3) if len(flat(docs)) >= 5 or tail != "drop" else []
+        text = (
+            chunk_ids(flat(docs), 5, "drop" if tail == "drop" else "keep", stride=3)
+            if len(flat(docs)) >= 5 or tail != "drop"
+            else []
+        )
         want = [np.concatenate([[101, 102], c, [103]]) for c in text]
         if tail == "pad": want = [np.append(c, [0] * (8 - len(c))) for c in want]
         same(got, want)
-    with pytest.raises(ValueError, match="too small for 3 special tokens"): chunk_dataset(docs, 4, specials=specials)
+    with pytest.raises(ValueError, match="too small for 3 special tokens"):
+        chunk_dataset(docs, 4, specials=specials)
 
 
 def test_an_attention_mask_says_where_the_tokens_are():
     docs = random_docs(20)
     out = chunk_dataset(docs, 7, "pad", pad_id=0)
     assert sum(map(sum, out["attention_mask"])) == len(flat(docs))
-    assert {len(m) for m in out["attention_mask"]} == {7} and out.features["attention_mask"].feature.dtype == "int8"
+    assert {len(m) for m in out["attention_mask"]} == {7} and out.features[
+        "attention_mask"
+    ].feature.dtype == "int8"
 
 
 def test_same_source_same_arguments_same_fingerprint():
     docs = random_docs(20)
-    prints = {chunk_dataset(dataset(batches(docs)), 3, **kw)._fingerprint for kw in
-              ({}, {}, dict(stride=2), dict(eos_id=1), dict(tail="keep"), dict(specials=([1], [])), dict(tail="pad", pad_id=0), dict(tail="pad", pad_id=1))}
+    prints = {
+        chunk_dataset(dataset(batches(docs)), 3, **kw)._fingerprint
+        for kw in (
+            {},
+            {},
+            dict(stride=2),
+            dict(eos_id=1),
+            dict(tail="keep"),
+            dict(specials=([1], [])),
+            dict(tail="pad", pad_id=0),
+            dict(tail="pad", pad_id=1),
+        )
+    }
     assert len(prints) == 7
-    assert chunk_dataset(docs, 3)._fingerprint == chunk_dataset([d.copy() for d in docs], 3)._fingerprint != chunk_dataset(docs[:-1], 3)._fingerprint
+    assert (
+        chunk_dataset(docs, 3)._fingerprint
+        == chunk_dataset([d.copy() for d in docs], 3)._fingerprint
+        != chunk_dataset(docs[:-1], 3)._fingerprint
+    )
 
 
 def test_a_dict_of_splits_keeps_its_splits():
     both = DatasetDict(train=dataset(batches(random_docs(20))), valid=dataset(batches(random_docs(20))))
-    for out in (chunk_dataset(both, 4), pack_dataset(both, 4)): assert list(out) == ["train", "valid"] and isinstance(out, DatasetDict)
+    for out in (chunk_dataset(both, 4), pack_dataset(both, 4)):
+        assert list(out) == ["train", "valid"] and isinstance(out, DatasetDict)
 
 
-@pytest.mark.parametrize("bad, error, text", [
-    (pa.array([[1, 2], None]), ValueError, "without a value"), (pa.array([[1, None]]), ValueError, "without a value"),
-    (pa.array([[1.0, 2.0]]), TypeError, "whole numbers"), (pa.array([1, 2]), TypeError, "lists of token ids"), (pa.array(["ab"]), TypeError, "lists of token ids"),
-])
+@pytest.mark.parametrize(
+    "bad, error, text",
+    [
+        (pa.array([[1, 2], None]), ValueError, "without a value"),
+        (pa.array([[1, None]]), ValueError, "without a value"),
+        (pa.array([[1.0, 2.0]]), TypeError, "whole numbers"),
+        (pa.array([1, 2]), TypeError, "lists of token ids"),
+        (pa.array(["ab"]), TypeError, "lists of token ids"),
+    ],
+)
 def test_bad_columns_are_named(bad, error, text):
     with pytest.raises(error, match=text): chunk_dataset(pa.table({"input_ids": bad}), 2)
 
 
 def test_other_bad_input():
     ds = dataset(as_list(random_docs()))
-    with pytest.raises(ValueError, match="no column 'input_ids'"): chunk_dataset(Dataset.from_dict({"text": ["a"]}), 2)
+    with pytest.raises(ValueError, match="no column 'input_ids'"):
+        chunk_dataset(Dataset.from_dict({"text": ["a"]}), 2)
     with pytest.raises(TypeError, match="see chunk_stream"): chunk_dataset(ds.to_iterable_dataset(), 2)
     for bad in (0, 1, -5, 1e30, int(1e30), 10**9):
         with pytest.raises(ValueError, match="chunk_size="): chunk_dataset(ds, bad)
@@ -147,9 +190,12 @@ def test_other_bad_input():
         with pytest.raises(TypeError, match="whole number"): chunk_dataset(ds, bad)
     with pytest.raises(ValueError, match="tail='cut'"): chunk_dataset(ds, 2, tail="cut")
     with pytest.raises(ValueError, match="fewer than one chunk"): chunk_dataset([[]], 2)
-    with pytest.raises(ValueError, match=r"ds=\[\] must be rows of token ids"): chunk_dataset([], 2, tail="keep")
-    with pytest.raises(ValueError, match="holds 3 tokens, fewer than one chunk of chunk_size=4"): chunk_ids(np.arange(3), 4)
-    with pytest.raises(ValueError, match="stride=5 is more than chunk_size=4: it jumps over tokens"): chunk_ids(np.arange(9), 4, stride=5)
+    with pytest.raises(ValueError, match=r"ds=\[\] must be rows of token ids"):
+        chunk_dataset([], 2, tail="keep")
+    with pytest.raises(ValueError, match="holds 3 tokens, fewer than one chunk of chunk_size=4"):
+        chunk_ids(np.arange(3), 4)
+    with pytest.raises(ValueError, match="stride=5 is more than chunk_size=4: it jumps over tokens"):
+        chunk_ids(np.arange(9), 4, stride=5)
     for stride, error in ((0, ValueError), (1.5, TypeError), ("2", TypeError)):
         with pytest.raises(error, match="stride="): chunk_ids(np.arange(9), 4, stride=stride)
         with pytest.raises(error, match="stride="): chunk_dataset(ds, 4, stride=stride)
@@ -157,7 +203,8 @@ def test_other_bad_input():
     with pytest.raises(ValueError, match=r"ids=.* it is of shape \(2, 2\)"): chunk_ids([[1, 2], [3, 4]], 2)
     with pytest.raises(TypeError, match="ids=.*float64"): chunk_ids(np.ones(4), 2)
     with pytest.raises(ValueError, match="fewer than one chunk of chunk_size=4096"): chunk_dataset(ds, 4096)
-    with pytest.raises(ValueError, match="already ends with eos_id=0"): chunk_dataset([[1, 0], [2, 3, 0]], 2, eos_id=0)
+    with pytest.raises(ValueError, match="already ends with eos_id=0"):
+        chunk_dataset([[1, 0], [2, 3, 0]], 2, eos_id=0)
     with pytest.raises(ValueError, match="longer than the 64 tokens"): chunk_dataset(ds, 128, model=64)
     with pytest.raises(TypeError, match=r"ds\[0\]=.*float64"): chunk_dataset([[0.5, 1.5]], 2)
     for bad in ("auto", 3, [[1], ["a"]], [[1]]):
@@ -165,13 +212,17 @@ def test_other_bad_input():
 
 
 @pytest.fixture(scope="module")
-def tokenizer(): return train_tokenizer(["the film was good and the end was bad", "a long and slow film"] * 5, 300)
+def tokenizer():
+    return train_tokenizer(["the film was good and the end was bad", "a long and slow film"] * 5, 300)
 
 
 def test_tokenising_every_kind_of_data_set(tokenizer, caplog, recwarn):
     tokenizer.model_max_length = 4
     texts = ["the film was good " * 9, "", "bad", "slow"]
-    want = [(t := tokenizer(x, add_special_tokens=False, verbose=False)["input_ids"]) + [0] * bool(t) for x in texts]
+    want = [
+        (t := tokenizer(x, add_special_tokens=False, verbose=False)["input_ids"]) + [0] * bool(t)
+        for x in texts
+    ]
     ds = Dataset.from_dict({"text": texts, "label": [0, 1, 0, 1]})
     caplog.clear()
     assert tokenize_dataset(texts, tokenizer)["input_ids"] == want
@@ -179,23 +230,29 @@ def test_tokenising_every_kind_of_data_set(tokenizer, caplog, recwarn):
     assert tokenize_dataset(DatasetDict(a=ds), tokenizer)["a"]["input_ids"] == want
     assert [r["input_ids"] for r in tokenize_dataset(ds.to_iterable_dataset(), tokenizer)] == want
     assert tokenize_dataset(ds, tokenizer, keep=["label"])["label"] == [0, 1, 0, 1]
-    assert tokenize_dataset(ds.rename_column("text", "body"), tokenizer, text_column="body")["input_ids"] == want
+    assert (
+        tokenize_dataset(ds.rename_column("text", "body"), tokenizer, text_column="body")["input_ids"] == want
+    )
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
     tokenizer.model_max_length = int(1e30)
 
 
 def test_tokenising_bad_input(tokenizer):
-    with pytest.raises(ValueError, match="no column 'text'.*'body'"): tokenize_dataset(Dataset.from_dict({"body": ["a"]}), tokenizer)
+    with pytest.raises(ValueError, match="no column 'text'.*'body'"):
+        tokenize_dataset(Dataset.from_dict({"body": ["a"]}), tokenizer)
     with pytest.raises(TypeError, match=r"ds\[1\]=3 must be a str"): tokenize_dataset(["a", 3], tokenizer)
-    with pytest.raises(ValueError, match="holds None"): tokenize_dataset(Dataset.from_dict({"text": ["a", None]}), tokenizer)
+    with pytest.raises(ValueError, match="holds None"):
+        tokenize_dataset(Dataset.from_dict({"text": ["a", None]}), tokenizer)
     bare = train_tokenizer(["the film was good"]*5, 300)
     bare.eos_token = None
     with pytest.raises(ValueError, match="needs a tokenizer with an eos_token"): tokenize_dataset(["a"], bare)
     assert tokenize_dataset(["a"], bare, add_eos=False)["input_ids"] == [bare("a").input_ids]
     with pytest.raises(TypeError, match="it is one str: put it in a list"): tokenize_dataset("a", tokenizer)
     with pytest.raises(TypeError, match="tokenizer=.*load it first"): tokenize_dataset(["a"], "gpt2")
-    with pytest.raises(TypeError, match=r"ds\[1500\]=None must be a str"): tokenize_dataset(["a"]*1500 + [None], tokenizer)
-    with pytest.raises(TypeError, match="add_eos='no' must be True or False"): tokenize_dataset(["a"], tokenizer, add_eos="no")
+    with pytest.raises(TypeError, match=r"ds\[1500\]=None must be a str"):
+        tokenize_dataset(["a"] * 1500 + [None], tokenizer)
+    with pytest.raises(TypeError, match="add_eos='no' must be True or False"):
+        tokenize_dataset(["a"], tokenizer, add_eos="no")
 
 
 def test_train_and_valid_never_mix(tokenizer):
@@ -206,11 +263,14 @@ def test_train_and_valid_never_mix(tokenizer):
         out = lm_datasets([*train, valid[3], " "], [*valid, " "], tokenizer, 8, on_shared=on_shared)
         want = chunk_dataset(tokenize_dataset([*train, " "] if n else [*train, valid[3], " "], tokenizer), 8)
         assert out["train"]["input_ids"] == want["input_ids"]
-    with pytest.raises(ValueError, match="2 of the 22 documents of train are also in valid"): lm_datasets([*train, *valid[:2]], valid, tokenizer, 8)
-    with pytest.raises(ValueError, match="on_shared='maybe'"): lm_datasets(train, valid, tokenizer, 8, on_shared="maybe")
+    with pytest.raises(ValueError, match="2 of the 22 documents of train are also in valid"):
+        lm_datasets([*train, *valid[:2]], valid, tokenizer, 8)
+    with pytest.raises(ValueError, match="on_shared='maybe'"):
+        lm_datasets(train, valid, tokenizer, 8, on_shared="maybe")
     assert "attention_mask" in lm_datasets(train, valid, tokenizer, 8, tail="pad")["train"].column_names
     with pytest.raises(ValueError, match="fewer than one chunk"): lm_datasets(["a"], ["b"], tokenizer, 128)
-    with pytest.raises(TypeError, match="train='a' must be a list of str"): lm_datasets("a", ["b"], tokenizer, 128)
+    with pytest.raises(TypeError, match="train='a' must be a list of str"):
+        lm_datasets("a", ["b"], tokenizer, 128)
     with pytest.raises(TypeError, match=r"not \['eos'\]"): lm_datasets(train, valid, tokenizer, 8, eos=True)
     short = train_tokenizer(train, 300)
     short.model_max_length = 7
@@ -223,7 +283,12 @@ def test_train_and_valid_never_mix(tokenizer):
 def test_a_copy_with_other_white_space_is_a_copy():
     assert shared_documents(["a film", " ", "b"], ["a  film\n", " "]) == [0]
     assert shared_documents(["a", " ", "b"], ["b", " "]) == [2]
-    assert shared_documents(Dataset.from_dict({"text": ["a", None, ""]}), Dataset.from_dict({"text": [None, ""]})) == []
+    assert (
+        shared_documents(
+            Dataset.from_dict({"text": ["a", None, ""]}), Dataset.from_dict({"text": [None, ""]})
+        )
+        == []
+    )
 
 
 def test_a_masked_tokenizer_dresses_every_chunk():
@@ -235,5 +300,11 @@ def test_a_masked_tokenizer_dresses_every_chunk():
 
 
 def test_nothing_heavy_is_imported():
-    code = "import course_lm.chunking, sys; print([m for m in ('torch', 'datasets', 'transformers', 'pandas', 'matplotlib', 'fastcore', 'IPython') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    heavy = "torch", "datasets", "transformers", "pandas", "matplotlib", "fastcore", "IPython"
+    code = f"import course_lm.chunking, sys; print([m for m in {heavy} if m in sys.modules])"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -7,8 +7,15 @@ from hypothesis import strategies as st
 
 from course_lm.data import train_tokenizer
 from course_lm.denoising import (
-    Denoising, SentencePermutation, SpanCorruption, TokenDeletion, WholeWordMasking, sentinel_ids, word_starts,
-    word_table)
+    Denoising,
+    SentencePermutation,
+    SpanCorruption,
+    TokenDeletion,
+    WholeWordMasking,
+    sentinel_ids,
+    word_starts,
+    word_table,
+)
 from course_lm.labels import (
     LMCollator, LabelStrategy, masking_explorer, ordinary_ids, show_batch_labels, show_masking)
 from course_lm.support.inputs import IGNORE_INDEX, special_table
@@ -31,9 +38,15 @@ def test_words_of_byte_level_bpe():
     assert words("€9 zé")[-1] == " zé"  # letters of several bytes stay whole
 
 
-@pytest.mark.parametrize("vocab, starts", [
-    ("the un ##happ ##ily .", [1, 1, 0, 0, 1]), ("▁the ▁un happ ily .", [1, 1, 0, 0, 1]), ("the</w> un happ ily</w> .</w>", [1, 1, 0, 0, 1]),
-    ("▁the ▁ happ ily ▁.", [1, 1, 0, 0, 1])])
+@pytest.mark.parametrize(
+    "vocab, starts",
+    [
+        ("the un ##happ ##ily .", [1, 1, 0, 0, 1]),
+        ("▁the ▁un happ ily .", [1, 1, 0, 0, 1]),
+        ("the</w> un happ ily</w> .</w>", [1, 1, 0, 0, 1]),
+        ("▁the ▁ happ ily ▁.", [1, 1, 0, 0, 1]),
+    ],
+)
 def test_words_of_other_vocabularies(vocab, starts):
     tokens = vocab.split()
     made = word_level("[PAD] [UNK] [MASK]".split() + tokens)
@@ -44,12 +57,16 @@ def word_level(tokens):
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
     made = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", mask_token="[MASK]", pad_token="[PAD]")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="[UNK]", mask_token="[MASK]", pad_token="[PAD]"
+    )
 
 
 def test_a_vocabulary_without_words():
-    with raises(ValueError, "none of these 4 tokens has one"): word_table(word_level("[PAD] [UNK] [MASK] the".split()))
-    with raises(ValueError, "use BertMasking()"): LMCollator(word_level("[PAD] [UNK] [MASK] the".split()), WholeWordMasking())
+    with raises(ValueError, "none of these 4 tokens has one"):
+        word_table(word_level("[PAD] [UNK] [MASK] the".split()))
+    with raises(ValueError, "use BertMasking()"):
+        LMCollator(word_level("[PAD] [UNK] [MASK] the".split()), WholeWordMasking())
 
 
 def test_a_saved_wordpiece_folder_works(tmp_path):
@@ -58,8 +75,17 @@ def test_a_saved_wordpiece_folder_works(tmp_path):
     tokens = "[PAD] [UNK] [CLS] [SEP] [MASK] the mat was un ##happ ##ily .".split()
     made = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", pad_token="[PAD]").save_pretrained(tmp_path)
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        pad_token="[PAD]",
+    ).save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     batch = LMCollator(loaded, WholeWordMasking(.5), seed=0)([dict(loaded("the mat was unhappily."))]*50)
     asked = batch["labels"] != IGNORE_INDEX
@@ -103,7 +129,9 @@ def test_spans_put_back_make_the_text_again(ids, prob, mean_span, seed, specials
     assert target[-1] == T5.eos_token_id
     removed, spans = strategy.counts(n)
     assert (~np.isin(target[:-1], marks)).sum() == removed
-    assert np.isin(source, marks).sum() >= spans and (source == 0).sum() == spared.sum() # a special token inside splits a span, and stays
+    assert (
+        np.isin(source, marks).sum() >= spans and (source == 0).sum() == spared.sum()
+    )  # a special token inside splits a span, and stays
 
 
 def test_span_sizes_follow_from_the_length():
@@ -111,7 +139,9 @@ def test_span_sizes_follow_from_the_length():
     assert [SpanCorruption().counts(n) for n in (0, 1, 2, 5)] == [(0, 0), (0, 0), (1, 1), (1, 1)]
     ids = torch.randint(5, 280, (50, 60))
     batch = SpanCorruption()(ids, torch.zeros_like(ids, dtype=torch.bool), T5, 0)
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (50, 60-9+3) and batch["labels"].shape == (50, 9+3+2)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (50, 60 - 9 + 3) and batch[
+        "labels"
+    ].shape == (50, 9 + 3 + 2)
     assert batch["attention_mask"].all() and (batch["labels"] != IGNORE_INDEX).all()
 
 
@@ -123,11 +153,19 @@ def test_span_starts_are_spread_over_the_row():
 
 def test_sentinels():
     with raises(ValueError, "no <extra_id_0>"): LMCollator(CAUSAL, SpanCorruption())
-    with raises(ValueError, "spans need"): SpanCorruption(.5, 1).corrupt(np.full(200, 9), np.zeros(200, bool), T5, numpy_generator(0))
+    with raises(ValueError, "spans need"):
+        SpanCorruption(0.5, 1).corrupt(np.full(200, 9), np.zeros(200, bool), T5, numpy_generator(0))
     assert sentinel_ids(T5).tolist() == T5.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(40)])
 
 
-@pytest.mark.parametrize("make, text", [(lambda: SpanCorruption(0), "prob=0"), (lambda: SpanCorruption(.1, .5), "mean_span=0.5"), (lambda: TokenDeletion(1), "prob=1 must be")])
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda: SpanCorruption(0), "prob=0"),
+        (lambda: SpanCorruption(0.1, 0.5), "mean_span=0.5"),
+        (lambda: TokenDeletion(1), "prob=1 must be"),
+    ],
+)
 def test_impossible_damage(make, text):
     with raises(ValueError, text): make()
 
@@ -138,7 +176,10 @@ def test_deletion_takes_its_share_and_no_special():
     source, target = TokenDeletion().corrupt(ids, ids == 2, MASKED, numpy_generator(0))
     assert within(len(ids) - len(source), 900_000, .15) and (source == 2).sum() == 100_000 and target is ids
     one = np.array([9])
-    assert all(len(TokenDeletion(.9).corrupt(one, one == 2, MASKED, numpy_generator(seed))[0]) == 1 for seed in range(9))
+    assert all(
+        len(TokenDeletion(0.9).corrupt(one, one == 2, MASKED, numpy_generator(seed))[0]) == 1
+        for seed in range(9)
+    )
 
 
 def test_sentences_move_as_wholes_inside_their_document():
@@ -150,7 +191,9 @@ def test_sentences_move_as_wholes_inside_their_document():
         source, target = SentencePermutation().corrupt(ids, specials, MASKED, numpy_generator(seed))
         assert target.tolist() == ids.tolist() and (source[specials] == ids[specials]).all()
         first, second = MASKED.decode(source).split("[SEP]")[:2]
-        assert sorted(first.removeprefix("[CLS]").replace(".", ". ").split()) == sorted(text.replace(".", ". ").split())
+        assert sorted(first.removeprefix("[CLS]").replace(".", ". ").split()) == sorted(
+            text.replace(".", ". ").split()
+        )
         assert second.count(".") == 2
         seen.add(first)
     assert len(seen) == 6
@@ -160,19 +203,55 @@ def test_own_denoising_needs_one_method():
     class Reverse(Denoising):
         def corrupt(self, ids, spared, tokenizer, rng): return ids[::-1], ids
     batch = LMCollator(CAUSAL, Reverse())([[5, 6, 7], [8]])
-    assert batch["input_ids"].tolist() == [[7, 6, 5], [8, 1, 1]] and batch["labels"].tolist() == [[5, 6, 7], [8, -100, -100]]
+    assert batch["input_ids"].tolist() == [[7, 6, 5], [8, 1, 1]] and batch["labels"].tolist() == [
+        [5, 6, 7],
+        [8, -100, -100],
+    ]
     with raises(NotImplementedError, "Denoising needs a corrupt"): LMCollator(CAUSAL, Denoising())([[5]])
-    with raises(NotImplementedError, "LabelStrategy needs a __call__"): LMCollator(CAUSAL, LabelStrategy())([[5]])
+    with raises(NotImplementedError, "LabelStrategy needs a __call__"):
+        LMCollator(CAUSAL, LabelStrategy())([[5]])
 
 
 def test_t5_and_bart_take_the_batches():
     from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
-    t5 = T5ForConditionalGeneration(T5Config(vocab_size=len(T5), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=1, pad_token_id=1))
-    bart = BartForConditionalGeneration(BartConfig(vocab_size=len(MASKED), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-                                                   encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64, pad_token_id=0, bos_token_id=2, eos_token_id=3,
-                                                   decoder_start_token_id=3))
-    for model, made, strategy in ((t5, T5, SpanCorruption()), (bart, MASKED, TokenDeletion()), (bart, MASKED, SentencePermutation())):
-        batch = LMCollator(made, strategy)([made(text).input_ids for text in ("the cat sat. on the mat.", "the dog")])
+
+    t5 = T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(T5),
+            d_model=16,
+            d_kv=8,
+            d_ff=32,
+            num_layers=1,
+            num_heads=2,
+            decoder_start_token_id=1,
+            pad_token_id=1,
+        )
+    )
+    bart = BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=len(MASKED),
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            decoder_ffn_dim=32,
+            max_position_embeddings=64,
+            pad_token_id=0,
+            bos_token_id=2,
+            eos_token_id=3,
+            decoder_start_token_id=3,
+        )
+    )
+    for model, made, strategy in (
+        (t5, T5, SpanCorruption()),
+        (bart, MASKED, TokenDeletion()),
+        (bart, MASKED, SentencePermutation()),
+    ):
+        batch = LMCollator(made, strategy)(
+            [made(text).input_ids for text in ("the cat sat. on the mat.", "the dog")]
+        )
         assert model(**batch).loss.isfinite()
 
 

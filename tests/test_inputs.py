@@ -24,14 +24,31 @@ def test_the_longest_input_is_the_least_of_what_is_known():
     assert max_length_of(unset) is None and max_length_of(unset, T.BertConfig()) == 512
     assert max_length_of(torch.nn.Linear(2, 2)) is None and max_length_of(lambda ids: ids) is None
 
-@pytest.mark.parametrize('model, longest', [
-    (T.GPT2LMHeadModel(T.GPT2Config(**GPT2)), 64),
-    (T.RobertaForCausalLM(T.RobertaConfig(**ROBERTA)), 64),
-    (T.RobertaForSequenceClassification(T.RobertaConfig(**ROBERTA)), 64),
-    (T.MPNetModel(T.MPNetConfig(**ROBERTA)), 64),
-    (T.OPTForCausalLM(T.OPTConfig(vocab_size=90, hidden_size=16, ffn_dim=16, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=64, word_embed_proj_dim=16)), 64),
-    (T.LlamaForCausalLM(T.LlamaConfig(**SMALL, max_position_embeddings=64)), 64)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    'model, longest',
+    [
+        (T.GPT2LMHeadModel(T.GPT2Config(**GPT2)), 64),
+        (T.RobertaForCausalLM(T.RobertaConfig(**ROBERTA)), 64),
+        (T.RobertaForSequenceClassification(T.RobertaConfig(**ROBERTA)), 64),
+        (T.MPNetModel(T.MPNetConfig(**ROBERTA)), 64),
+        (
+            T.OPTForCausalLM(
+                T.OPTConfig(
+                    vocab_size=90,
+                    hidden_size=16,
+                    ffn_dim=16,
+                    num_hidden_layers=1,
+                    num_attention_heads=2,
+                    max_position_embeddings=64,
+                    word_embed_proj_dim=16,
+                )
+            ),
+            64,
+        ),
+        (T.LlamaForCausalLM(T.LlamaConfig(**SMALL, max_position_embeddings=64)), 64),
+    ],
+    ids=lambda m: type(m).__name__,
+)
 def test_the_longest_input_runs_and_one_more_does_not(model, longest):
     "The model itself says whether the number is right; rotary positions take any length."
     assert max_length_of(model) == longest == max_length_of(model.config)
@@ -53,7 +70,12 @@ def test_the_table_wins_over_the_configuration():
 
 def test_is_causal_asks_for_the_head():
     gpt2, roberta = T.GPT2Config(**GPT2), T.RobertaConfig(**ROBERTA)
-    causal = [T.GPT2LMHeadModel(gpt2), T.RobertaForCausalLM(roberta), torch.nn.Linear(2, 2), T.GPT2Model(gpt2)]
+    causal = [
+        T.GPT2LMHeadModel(gpt2),
+        T.RobertaForCausalLM(roberta),
+        torch.nn.Linear(2, 2),
+        T.GPT2Model(gpt2),
+    ]
     others = [T.GPT2ForSequenceClassification(gpt2), T.GPT2ForTokenClassification(gpt2),
               T.GPT2ForQuestionAnswering(gpt2), T.RobertaForMaskedLM(roberta),
               T.RobertaForSequenceClassification(roberta)]
@@ -74,11 +96,16 @@ def test_is_causal_asks_for_the_head():
 
 def test_chunk_sizes():
     assert check_chunk_size(np.int64(128), T.GPT2Config()) == 128
-    for size, text in [(1, 'chunk_size=1 must be'), (int(1e30), 'max_length=1e30'), (1e30, 'max_length=1e30')]:
+    for size, text in [
+        (1, 'chunk_size=1 must be'),
+        (int(1e30), 'max_length=1e30'),
+        (1e30, 'max_length=1e30'),
+    ]:
         with pytest.raises(ValueError, match=text): check_chunk_size(size)
     for size in (2.5, '8', True, None):
         with pytest.raises(TypeError, match='chunk_size'): check_chunk_size(size)
-    with pytest.raises(ValueError, match='longer than the 1024 tokens'): check_chunk_size(2048, T.GPT2Config())
+    with pytest.raises(ValueError, match='longer than the 1024 tokens'):
+        check_chunk_size(2048, T.GPT2Config())
     assert check_cut(8) == 8 and check_cut(8, 3, 'pad', 0) == 3
     for bad, text in [((8, 9), 'stride=9'), ((8, None, 'pad'), 'pad_id')]:
         with pytest.raises(ValueError, match=text): check_cut(*bad)
@@ -97,7 +124,9 @@ def test_vocabulary_beyond_the_embeddings():
 def test_tables_are_kept_and_made_anew():
     tokenizer = train_tokenizer(['a b c']*20, vocab_size=270)
     table = special_table(tokenizer)
-    assert special_table(tokenizer) is table and np.flatnonzero(table).tolist() == sorted(tokenizer.all_special_ids)
+    assert special_table(tokenizer) is table and np.flatnonzero(table).tolist() == sorted(
+        tokenizer.all_special_ids
+    )
     tokenizer.add_special_tokens({'extra_special_tokens': ['<x>']})
     assert special_table(tokenizer)[-1] and len(special_table(tokenizer)) == len(table)+1
 

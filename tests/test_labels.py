@@ -26,7 +26,8 @@ ALL = [(CAUSAL, CausalLabels()), (MASKED, BertMasking(.4)), (MASKED, WholeWordMa
 
 
 def test_import_is_light():
-    code = "import sys, course_lm.labels; heavy = {'fastai', 'transformers', 'datasets', 'IPython', 'pandas', 'pyarrow'} & set(sys.modules); assert not heavy, heavy"
+    heavy = {"fastai", "transformers", "datasets", "IPython", "pandas", "pyarrow"}
+    code = f"import sys, course_lm.labels; found = {heavy} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -76,7 +77,11 @@ def test_rates_within_5_sigma_over_a_million_tokens(strategy):
     spared[:, 500:] = True
     out, labels = strategy(ids, spared, MASKED, 1)
     asked, luck = labels != IGNORE_INDEX, 1/len(ordinary_ids(MASKED))
-    n, hidden, kept = asked.sum().item(), (asked & (out == MASKED.mask_token_id)).sum().item(), (asked & (out == labels)).sum().item()
+    n, hidden, kept = (
+        asked.sum().item(),
+        (asked & (out == MASKED.mask_token_id)).sum().item(),
+        (asked & (out == labels)).sum().item(),
+    )
     assert within(n, 10**6, strategy.prob) and not asked[:, 500:].any()
     assert within(hidden, n, strategy.mask) if strategy.mask < 1 else hidden == n
     assert within(kept, n, 1 - strategy.mask - strategy.random*(1-luck)) if kept else strategy.mask == 1
@@ -90,7 +95,11 @@ def test_rates_within_5_sigma_over_a_million_tokens(strategy):
 
 def test_every_place_of_a_row_is_asked_equally_often():
     ids = torch.full((20000, 50), 9)
-    counts = (BertMasking()(ids, torch.zeros_like(ids, dtype=torch.bool), MASKED, 0)[1] != IGNORE_INDEX).sum(0).double()
+    counts = (
+        (BertMasking()(ids, torch.zeros_like(ids, dtype=torch.bool), MASKED, 0)[1] != IGNORE_INDEX)
+        .sum(0)
+        .double()
+    )
     assert .4 < ((counts-3000)**2).sum()/(3000*.85)/50 < 1.8
 
 
@@ -103,7 +112,9 @@ def test_agrees_with_transformers_in_distribution():
     a, b = (label_report(dict(input_ids=i, labels=l), MASKED) for i, l in (theirs, ours))
     for name, of in (("asked", 5e5), ("hidden", 75000), ("swapped", 75000), ("kept", 75000)):
         p = (a[name] + b[name])/2
-        assert abs(a[name] - b[name]) < 5*(2*p*(1-p)/of)**.5 + (.005 if name in ("swapped", "kept") else 0) # they may draw specials and the token itself
+        assert abs(a[name] - b[name]) < 5 * (2 * p * (1 - p) / of) ** 0.5 + (
+            0.005 if name in ("swapped", "kept") else 0
+        )  # they may draw specials and the token itself
 
 
 @pytest.mark.parametrize("rates, text", [
@@ -131,12 +142,17 @@ def test_nothing_given_is_ever_changed(made, strategy, seed):
 
 
 @quick
-@given(st.lists(ids_of, min_size=2, max_size=5), st.sampled_from(["left", "right"]), st.sampled_from([None, 8]))
+@given(
+    st.lists(ids_of, min_size=2, max_size=5), st.sampled_from(["left", "right"]), st.sampled_from([None, 8])
+)
 def test_frozen_masks_depend_on_nothing_but_the_example(rows, side, multiple):
     for made, strategy in ALL[1:]:
         padded = deepcopy(made)
         padded.padding_side = side
-        alone, together = LMCollator(made, strategy, seed=1), LMCollator(padded, strategy, seed=1, pad_to_multiple_of=multiple)
+        alone, together = (
+            LMCollator(made, strategy, seed=1),
+            LMCollator(padded, strategy, seed=1, pad_to_multiple_of=multiple),
+        )
         batch = together(rows[::-1])
         for row, i in zip(rows, reversed(range(len(rows)))):
             one, real = alone([row]), batch["attention_mask"][i].bool()
@@ -157,8 +173,10 @@ def test_fresh_masks_follow_torch_seed_and_generators():
 
     def two(collator): return collator(rows)["labels"], collator(rows)["labels"]
     collator = LMCollator(MASKED, BertMasking())
-    torch.manual_seed(0); a, b = two(collator)
-    torch.manual_seed(0); c, d = two(collator)
+    torch.manual_seed(0)
+    a, b = two(collator)
+    torch.manual_seed(0)
+    c, d = two(collator)
     assert torch.equal(a, c) and torch.equal(b, d) and not torch.equal(a, b)
     for make in (lambda: torch.Generator().manual_seed(5), lambda: np.random.default_rng(5)):
         a, b = two(LMCollator(MASKED, BertMasking(), generator=make()))
@@ -178,7 +196,9 @@ def test_workers():
     rows = ChunkMatrix(np.tile(np.arange(5, 205), (16, 1)))
 
     def labels(**kw):
-        loader = torch.utils.data.DataLoader(rows, batch_size=4, num_workers=2, collate_fn=LMCollator(MASKED, BertMasking(), **kw))
+        loader = torch.utils.data.DataLoader(
+            rows, batch_size=4, num_workers=2, collate_fn=LMCollator(MASKED, BertMasking(), **kw)
+        )
         return [[batch["labels"] for batch in loader] for epoch in range(2)]
     for kw in ({}, {"generator": torch.Generator().manual_seed(0)}):
         first, second = labels(**kw)
@@ -196,26 +216,46 @@ def test_eos_is_a_target_where_pad_is_eos(side):
     batch = LMCollator(made)([[5, 6, 0], [7, 0]])
     real = batch["attention_mask"].bool()
     asked = real.clone()
-    asked[:, 1:] &= real[:, :-1] # a token behind padding is predicted from a pad: not asked for, no more than the first token of a row ever counts
+    asked[:, 1:] &= real[:, :-1] # what is behind a pad is not asked for, like the first token of a row
     asked[:, 0] = real[:, 0]
-    assert (batch["labels"][asked] == batch["input_ids"][asked]).all() and (batch["labels"][~asked] == IGNORE_INDEX).all()
+    assert (batch["labels"][asked] == batch["input_ids"][asked]).all() and (
+        batch["labels"][~asked] == IGNORE_INDEX
+    ).all()
     assert (batch["labels"] == 0).sum() == 2
     right = LMCollator(CAUSAL)([[5, 6, 0], [7, 0]])
-    assert (batch["labels"][:, 1:] != IGNORE_INDEX).sum() == (right["labels"][:, 1:] != IGNORE_INDEX).sum() == 3
+    assert (
+        (batch["labels"][:, 1:] != IGNORE_INDEX).sum() == (right["labels"][:, 1:] != IGNORE_INDEX).sum() == 3
+    )
 
 
 def test_padding_that_the_examples_bring_along():
-    examples = [{"input_ids": [5, 6, 0, 0], "attention_mask": [1, 1, 0, 0]}, {"input_ids": [5, 6, 7, 0], "attention_mask": [1, 1, 1, 1]}]
+    examples = [
+        {"input_ids": [5, 6, 0, 0], "attention_mask": [1, 1, 0, 0]},
+        {"input_ids": [5, 6, 7, 0], "attention_mask": [1, 1, 1, 1]},
+    ]
     for seed in (None, 0):
         batch = LMCollator(CAUSAL, seed=seed)(examples)
-        assert batch["labels"].tolist() == [[5, 6, -100, -100], [5, 6, 7, 0]] and batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+        assert batch["labels"].tolist() == [[5, 6, -100, -100], [5, 6, 7, 0]] and batch[
+            "attention_mask"
+        ].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
 
 
 def test_columns_of_the_examples():
-    examples = [{"input_ids": [5, 6, 7], "special_tokens_mask": [0, 1, 0], "position_ids": [0, 1, 0], "text": "dropped"},
-                {"input_ids": [8], "special_tokens_mask": [1], "position_ids": [0], "text": "too"}]
+    examples = [
+        {
+            "input_ids": [5, 6, 7],
+            "special_tokens_mask": [0, 1, 0],
+            "position_ids": [0, 1, 0],
+            "text": "dropped",
+        },
+        {"input_ids": [8], "special_tokens_mask": [1], "position_ids": [0], "text": "too"},
+    ]
     batch = LMCollator(MASKED, BertMasking(1, 1, 0))(examples)
-    assert batch["position_ids"].tolist() == [[0, 1, 0], [0, 0, 0]] and "text" not in batch and "special_tokens_mask" not in batch
+    assert (
+        batch["position_ids"].tolist() == [[0, 1, 0], [0, 0, 0]]
+        and "text" not in batch
+        and "special_tokens_mask" not in batch
+    )
     assert batch["labels"].tolist() == [[5, -100, 7], [-100]*3]
     assert [*LMCollator(MASKED)(examples)][:2] == ["input_ids", "attention_mask"]
 
@@ -224,7 +264,9 @@ def test_columns_of_the_examples():
 def test_rows_of_any_kind(kind):
     for wrap in (lambda row: row, lambda row: {"input_ids": row}):
         batch = LMCollator(CAUSAL, pad_to_multiple_of=4)([wrap(kind([5, 6, 7])), wrap(kind([8]))])
-        assert batch["input_ids"].tolist() == [[5, 6, 7, 1], [8, 1, 1, 1]] and all(column.dtype == torch.int64 for column in batch.values())
+        assert batch["input_ids"].tolist() == [[5, 6, 7, 1], [8, 1, 1, 1]] and all(
+            column.dtype == torch.int64 for column in batch.values()
+        )
 
 
 def test_what_a_tokenizer_returns_is_an_example():
@@ -232,9 +274,19 @@ def test_what_a_tokenizer_returns_is_an_example():
     assert batch["input_ids"].shape == (2, 4)
 
 
-@pytest.mark.parametrize("examples, text", [
-    ([], "examples is empty"), ([{"text": "x"}], "these have text"), ([[[5]]], "shape (1, 1)"), ([[.5]], "not float64"), ([{"input_ids": [5], "attention_mask": [1, 1]}], "equally long"),
-    ([{"input_ids": [5], "attention_mask": [1]}, {"input_ids": [5]}], "every example needs one"), ([[10**6]], "made with another one"), ([[-1]], "hold -1 to -1")])
+@pytest.mark.parametrize(
+    "examples, text",
+    [
+        ([], "examples is empty"),
+        ([{"text": "x"}], "these have text"),
+        ([[[5]]], "shape (1, 1)"),
+        ([[0.5]], "not float64"),
+        ([{"input_ids": [5], "attention_mask": [1, 1]}], "equally long"),
+        ([{"input_ids": [5], "attention_mask": [1]}, {"input_ids": [5]}], "every example needs one"),
+        ([[10**6]], "made with another one"),
+        ([[-1]], "hold -1 to -1"),
+    ],
+)
 def test_examples_that_make_no_batch(examples, text):
     with raises(ValueError, text): LMCollator(MASKED, BertMasking())(examples)
 
@@ -243,10 +295,12 @@ def test_arguments_that_make_no_collator():
     with raises(TypeError, "write BertMasking(), an object"): LMCollator(MASKED, BertMasking)
     with raises(TypeError, "strategy='' must be a label strategy"): LMCollator(MASKED, "")
     with raises(ValueError, "seed=-1 must be"): LMCollator(MASKED, seed=-1)
-    with raises(TypeError, "generator='seven' must be a torch.Generator"): LMCollator(MASKED, generator="seven")
+    with raises(TypeError, "generator='seven' must be a torch.Generator"):
+        LMCollator(MASKED, generator="seven")
     with raises(TypeError, "tokenizer='gpt2' must be"): LMCollator("gpt2")
     with raises(TypeError, "use seed=3"): LMCollator(MASKED, BertMasking(), generator=3)
-    with raises(ValueError, "give one of the two"): LMCollator(MASKED, BertMasking(), seed=1, generator=torch.Generator())
+    with raises(ValueError, "give one of the two"):
+        LMCollator(MASKED, BertMasking(), seed=1, generator=torch.Generator())
     with raises(ValueError, "needs a mask token"): LMCollator(CAUSAL, BertMasking())
     bare = deepcopy(CAUSAL)
     bare.pad_token = None
@@ -258,14 +312,18 @@ def test_arguments_that_make_no_collator():
 
 def test_a_strategy_that_returns_other_shapes_is_named():
     class Moved(LabelStrategy):
-        def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None): return input_ids, input_ids[:, 1:]
-    with raises(ValueError, "Moved() returned input_ids (1, 2) and labels (1, 1)"): LMCollator(CAUSAL, Moved())([[5, 6]])
+        def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None):
+            return input_ids, input_ids[:, 1:]
+
+    with raises(ValueError, "Moved() returned input_ids (1, 2) and labels (1, 1)"):
+        LMCollator(CAUSAL, Moved())([[5, 6]])
 
 
 def test_empty_rows_are_all_padding():
     assert pad_rows([[1, 2], []], 0, 4, "left").tolist() == [[0, 0, 1, 2], [0]*4]
     for made, strategy in ALL:
-        for seed in (None, 0): assert LMCollator(made, strategy, seed=seed)([[5, 6, 7], []])["attention_mask"][1].sum() == 0
+        for seed in (None, 0):
+            assert LMCollator(made, strategy, seed=seed)([[5, 6, 7], []])["attention_mask"][1].sum() == 0
     assert pad_examples([[5], []], CAUSAL)["attention_mask"].tolist() == [[1], [0]]
 
 
@@ -277,7 +335,14 @@ def test_causal_models_shift_by_themselves(name):
     import transformers
     from torch.nn.functional import cross_entropy
     torch.manual_seed(0)
-    size = dict(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32)
+    size = dict(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
     if name == "GPT2": size = dict(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=32)
     config = getattr(transformers, f"{name}Config")(**size, bos_token_id=0, eos_token_id=0, pad_token_id=None)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
@@ -301,21 +366,46 @@ def test_fastai_both_ways_and_pickled():
     make = pickle.loads(pickle.dumps(LMCollator(MASKED, BertMasking(), seed=0).as_fastai()))
     want = LMCollator(MASKED, BertMasking(), seed=0)([rows[i] for i in range(4)])
     one = DataLoaders.from_dsets(rows, rows, batch_size=4, create_batch=make).valid.one_batch()
-    two = TfmdDL([torch.from_numpy(row["input_ids"]) for row in rows], batch_size=4, after_batch=[make]).one_batch()
+    two = TfmdDL(
+        [torch.from_numpy(row["input_ids"]) for row in rows], batch_size=4, after_batch=[make]
+    ).one_batch()
     for batch, labels in (one, two):
-        assert torch.equal(labels.as_subclass(torch.Tensor), want["labels"]) and torch.equal(batch["input_ids"].as_subclass(torch.Tensor), want["input_ids"])
+        assert torch.equal(labels.as_subclass(torch.Tensor), want["labels"]) and torch.equal(
+            batch["input_ids"].as_subclass(torch.Tensor), want["input_ids"]
+        )
 
 
 def test_trainer_takes_dataset_and_matrix_alike(tmp_path):
     from datasets import Dataset
     from transformers import BertConfig, BertForMaskedLM, PrinterCallback, Trainer, TrainingArguments
-    ds = Dataset.from_dict({"input_ids": np.random.default_rng(0).integers(5, 280, (12, 16)).tolist(), "note": ["x"]*12})
+
+    ds = Dataset.from_dict(
+        {"input_ids": np.random.default_rng(0).integers(5, 280, (12, 16)).tolist(), "note": ["x"] * 12}
+    )
     losses = []
     for data in (ds, ChunkMatrix(ds)):
         torch.manual_seed(0)
-        model = BertForMaskedLM(BertConfig(vocab_size=len(MASKED), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32))
-        args = TrainingArguments(str(tmp_path), max_steps=2, per_device_train_batch_size=4, use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no",
-                                 dataloader_pin_memory=False, seed=0)
+        model = BertForMaskedLM(
+            BertConfig(
+                vocab_size=len(MASKED),
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=32,
+                max_position_embeddings=32,
+            )
+        )
+        args = TrainingArguments(
+            str(tmp_path),
+            max_steps=2,
+            per_device_train_batch_size=4,
+            use_cpu=True,
+            report_to=[],
+            disable_tqdm=True,
+            save_strategy="no",
+            dataloader_pin_memory=False,
+            seed=0,
+        )
         trainer = Trainer(model, args, train_dataset=data, data_collator=LMCollator(MASKED, BertMasking()))
         trainer.remove_callback(PrinterCallback)
         losses.append(trainer.train().training_loss)
@@ -327,7 +417,9 @@ def test_accelerate_takes_the_collator():
     rows = ChunkMatrix(np.random.default_rng(0).integers(5, 280, (12, 16)))
     collate = LMCollator(MASKED, BertMasking(), seed=0)
     here = [collate([rows[j] for j in range(i, i+4)]) for i in (0, 4, 8)]
-    loader = Accelerator(cpu=True).prepare(torch.utils.data.DataLoader(rows, batch_size=4, collate_fn=collate))
+    loader = Accelerator(cpu=True).prepare(
+        torch.utils.data.DataLoader(rows, batch_size=4, collate_fn=collate)
+    )
     for got, want in zip(loader, here, strict=True): assert all(torch.equal(got[k], want[k]) for k in want)
 
 
@@ -340,10 +432,15 @@ def test_batch_html_says_what_is_asked():
     assert "<script" not in page and "<style" not in page
     letter = CAUSAL.decode([5])
     long = show_batch_labels(LMCollator(CAUSAL)([[5]*30]), CAUSAL, length=30).data
-    assert long.count(f">{letter}<") == 30*3 - 1 and long.count("–") == 1 # read, label, asked; the last asks nothing
+    assert (
+        long.count(f">{letter}<") == 30 * 3 - 1 and long.count("–") == 1
+    )  # read, label, asked; the last asks nothing
     assert show_batch_labels(LMCollator(CAUSAL)([[5]*30]), CAUSAL, length=4).data.count(f">{letter}<") == 4*3
-    with raises(ValueError, "task='mask' must be"): show_batch_labels(LMCollator(CAUSAL)([[5]]), CAUSAL, task="mask")
-    hidden = show_batch_labels(LMCollator(MASKED, BertMasking(1, 1, 0))([MASKED("the cat").input_ids]), MASKED).data
+    with raises(ValueError, "task='mask' must be"):
+        show_batch_labels(LMCollator(CAUSAL)([[5]]), CAUSAL, task="mask")
+    hidden = show_batch_labels(
+        LMCollator(MASKED, BertMasking(1, 1, 0))([MASKED("the cat").input_ids]), MASKED
+    ).data
     assert "2 hidden" in hidden and "[MASK]" in hidden
 
 
@@ -363,11 +460,19 @@ def test_the_explorer_draws_what_the_sliders_say():
 
 def test_label_report_counts_by_hand():
     m = MASKED.mask_token_id
-    batch = {"input_ids": torch.tensor([[2, m, 6, 7, 8, m, 3, 0]]), "labels": torch.tensor([[-100, 5, 6, 9, -100, -100, 3, 0]]),
-             "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0]])}
+    batch = {
+        "input_ids": torch.tensor([[2, m, 6, 7, 8, m, 3, 0]]),
+        "labels": torch.tensor([[-100, 5, 6, 9, -100, -100, 3, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0]]),
+    }
     got = label_report(batch, MASKED)
     assert got["asked"] == 3/5 and got["hidden"] == 1/5 and got["kept"] == 3/5 and got["swapped"] == 1/5
-    assert got["hidden, not asked"] == 1/5 and got["asked for [MASK]"] == 0 and got["asked for specials"] == 1/5 and got["asked for padding"] == 1/5
+    assert (
+        got["hidden, not asked"] == 1 / 5
+        and got["asked for [MASK]"] == 0
+        and got["asked for specials"] == 1 / 5
+        and got["asked for padding"] == 1 / 5
+    )
     late = label_report({"input_ids": torch.tensor([[5, m]]), "labels": torch.tensor([[-100, m]])}, MASKED)
     assert late["hidden"] == 1 and late["kept"] == 0 and late["asked for [MASK]"] == 1
 
@@ -376,7 +481,9 @@ def test_label_report_counts_by_hand():
 
 
 def test_the_tokenizer_is_asked_for_the_strategy():
-    assert isinstance(LMCollator(CAUSAL).strategy, CausalLabels) and isinstance(LMCollator(MASKED).strategy, BertMasking)
+    assert isinstance(LMCollator(CAUSAL).strategy, CausalLabels) and isinstance(
+        LMCollator(MASKED).strategy, BertMasking
+    )
 
 
 def test_a_label_for_a_whole_text():
@@ -386,7 +493,10 @@ def test_a_label_for_a_whole_text():
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]
     assert pad_examples(examples, MASKED, pad_to=1)["input_ids"].shape == (2, 3)
     with raises(ValueError, "example 1 has no label"): pad_examples([examples[0], {"input_ids": [2]}], MASKED)
-    assert LMCollator(MASKED, BertMasking(0))(examples)["labels"].shape == (2, 3) # a language model is not asked for it
+    assert LMCollator(MASKED, BertMasking(0))(examples)["labels"].shape == (
+        2,
+        3,
+    )  # a language model is not asked for it
     odd = [{"input_ids": [5], "label": "good"}]
     assert LMCollator(CAUSAL)(odd)["labels"].tolist() == [[5]]
 
@@ -434,7 +544,9 @@ def test_rows_that_are_not_packed_keep_their_mask():
 
 def test_a_strategy_of_ones_own_may_hand_back_its_input_as_labels():
     class Same(CausalLabels):
-        def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None): return input_ids, input_ids
+        def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None):
+            return input_ids, input_ids
+
     batch = LMCollator(CAUSAL, Same())(list(pack_dataset([[5, 6], [7]], 3)))
     assert batch["input_ids"].tolist() == [[5, 6, 7]] and batch["labels"].tolist() == [[5, 6, -100]]
 

@@ -13,8 +13,14 @@ def test_every_document_is_packed_once_and_whole(layout):
         docs, size = random_docs(15, 30), int(rng.integers(2, 40))
         out, found = pack_dataset(layouts[layout](docs), size, pad_id=-1), []
         for row in out:
-            ids, segments, positions = (np.array(row[k]) for k in ("input_ids", "segment_ids", "position_ids"))
-            assert np.array_equal(row["attention_mask"], segments > 0) and (ids[segments == 0] == -1).all() and (positions[segments == 0] == 0).all()
+            ids, segments, positions = (
+                np.array(row[k]) for k in ("input_ids", "segment_ids", "position_ids")
+            )
+            assert (
+                np.array_equal(row["attention_mask"], segments > 0)
+                and (ids[segments == 0] == -1).all()
+                and (positions[segments == 0] == 0).all()
+            )
             for s in range(1, segments.max() + 1):
                 assert np.array_equal(positions[segments == s], np.arange((segments == s).sum()))
                 found.append(tuple(ids[segments == s]))
@@ -45,12 +51,39 @@ def test_packed_logits_are_those_of_each_document_alone(kind, attention):
     import torch
     from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
     torch.manual_seed(0)
-    if kind == "gpt2": model = GPT2LMHeadModel(GPT2Config(vocab_size=1000, n_layer=2, n_embd=32, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0, attn_implementation=attention))
-    else: model = BertForMaskedLM(BertConfig(vocab_size=1000, num_hidden_layers=2, hidden_size=32, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64, attn_implementation=attention))
+    if kind == "gpt2":
+        model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=1000,
+                n_layer=2,
+                n_embd=32,
+                n_head=2,
+                n_positions=64,
+                bos_token_id=0,
+                eos_token_id=0,
+                attn_implementation=attention,
+            )
+        )
+    else:
+        model = BertForMaskedLM(
+            BertConfig(
+                vocab_size=1000,
+                num_hidden_layers=2,
+                hidden_size=32,
+                num_attention_heads=2,
+                intermediate_size=64,
+                max_position_embeddings=64,
+                attn_implementation=attention,
+            )
+        )
     model.eval()
     rows = pack_dataset(random_docs(25), 48).with_format("torch")[:]
     with torch.no_grad():
-        got = model(rows["input_ids"], position_ids=rows["position_ids"], attention_mask=segment_mask(rows["segment_ids"], causal=kind == "gpt2")).logits
+        got = model(
+            rows["input_ids"],
+            position_ids=rows["position_ids"],
+            attention_mask=segment_mask(rows["segment_ids"], causal=kind == "gpt2"),
+        ).logits
         assert got.isfinite().all()
         for i, segments in enumerate(rows["segment_ids"]):
             for s in segments[segments > 0].unique():

@@ -1,4 +1,5 @@
-"""Tests of course_lm.policies: accounts against a slow program that moves every token by hand, and pictures."""
+"""Tests of course_lm.policies: accounts against a program that moves every token by hand, and pictures."""
+
 from collections import Counter
 
 import numpy as np
@@ -22,17 +23,41 @@ def slow_report(lengths, size, policy, tail, step, per):
         return out + ([stream[i:]] if tail != "drop" and len(stream) > covered else [])
     chunks = {
         "concatenate": lambda: cut(sum(docs, []), tail),
-        "per_batch": lambda: [c for i in range(0, len(docs), per) for c in cut(sum(docs[i:i+per], []), "drop")],
+        "per_batch": lambda: [
+            c for i in range(0, len(docs), per) for c in cut(sum(docs[i : i + per], []), "drop")
+        ],
         "per_document": lambda: [c for d in docs for c in cut(d, "drop")],
         "pad": lambda: [c for d in docs for c in cut(d, "pad")],
         "truncate": lambda: [d[:size] for d in docs if d],
     }[policy]()
-    held, stored, real = Counter(t for c in chunks for t in c), sum(map(len, chunks)), [d for d, n in enumerate(lengths) if n]
+    held, stored, real = (
+        Counter(t for c in chunks for t in c),
+        sum(map(len, chunks)),
+        [d for d, n in enumerate(lengths) if n],
+    )
     whole = [d for d in real if any(sum(t[0] == d for t in c) == lengths[d] for c in chunks)]
     reached = {t[0] for t in held}
-    padding = len(chunks) * size - stored if policy in ("pad", "truncate") or policy == "concatenate" and tail == "pad" else 0
-    return ChunkReport(policy, size, len(chunks), sum(lengths), len(held), sum(lengths) - len(held), stored - len(held), padding, stored + padding,
-                       len(real), len(whole), len(reached) - len(whole), len(real) - len(reached), sum(len({t[0] for t in c}) > 1 for c in chunks))
+    padding = (
+        len(chunks) * size - stored
+        if policy in ("pad", "truncate") or policy == "concatenate" and tail == "pad"
+        else 0
+    )
+    return ChunkReport(
+        policy,
+        size,
+        len(chunks),
+        sum(lengths),
+        len(held),
+        sum(lengths) - len(held),
+        stored - len(held),
+        padding,
+        stored + padding,
+        len(real),
+        len(whole),
+        len(reached) - len(whole),
+        len(real) - len(reached),
+        sum(len({t[0] for t in c}) > 1 for c in chunks),
+    )
 
 
 def adds_up(r):
@@ -43,9 +68,16 @@ def adds_up(r):
 @pytest.mark.parametrize("policy", [p for p in POLICIES if p != "pack"])
 def test_accounts_equal_those_of_the_slow_program(policy):
     for _ in range(400):
-        lengths, size, tail = rng.integers(0, 12, rng.integers(1, 12)).tolist(), int(rng.integers(2, 9)), ["drop", "keep", "pad"][rng.integers(3)]
+        lengths, size, tail = (
+            rng.integers(0, 12, rng.integers(1, 12)).tolist(),
+            int(rng.integers(2, 9)),
+            ["drop", "keep", "pad"][rng.integers(3)],
+        )
         if not sum(lengths): continue
-        step, per = int(rng.integers(1, size + 1)) if policy == "concatenate" else size, int(rng.integers(1, 5))
+        step, per = (
+            int(rng.integers(1, size + 1)) if policy == "concatenate" else size,
+            int(rng.integers(1, 5)),
+        )
         r = plan_chunks(lengths, size, policy, tail, step, per).report
         assert r == slow_report(lengths, size, policy, tail, step, per)
         adds_up(r)
@@ -55,7 +87,10 @@ def test_accounts_are_those_of_the_chunks_themselves():
     for _ in range(50):
         docs, size = random_docs(), int(rng.integers(2, 5))
         for tail in ("drop", "keep", "pad"):
-            r, out = plan_chunks(list(map(len, docs)), size, tail=tail).report, chunk_dataset(docs, size, tail, pad_id=0)
+            r, out = (
+                plan_chunks(list(map(len, docs)), size, tail=tail).report,
+                chunk_dataset(docs, size, tail, pad_id=0),
+            )
             assert r.chunks == len(out) and r.positions == sum(map(len, out["input_ids"]))
         r, out = plan_chunks(list(map(len, docs)), size, "pack").report, pack_dataset(docs, size)
         assert r.chunks == len(out) and r.kept == sum(map(sum, out["attention_mask"])) == len(flat(docs))
@@ -76,22 +111,34 @@ def test_best_fit_decreasing_is_that_of_the_slow_program():
         size = int(rng.integers(2, 50))
         lengths = rng.integers(1, size + 1, rng.integers(1, 150))
         bins, n = _best_fit(lengths, size)
-        assert sorted((size - np.bincount(bins, lengths, n)).astype(int)) == slow_best_fit(lengths.tolist(), size)
+        assert sorted((size - np.bincount(bins, lengths, n)).astype(int)) == slow_best_fit(
+            lengths.tolist(), size
+        )
 
 
 def test_a_picture_holds_every_chunk_and_is_safe():
     for policy in POLICIES:
         picture = show_chunks([5, 9, 2, 30], 4, policy, max_chunks=99)
         assert picture.data.count(">chunk ") == plan_chunks([5, 9, 2, 30], 4, policy).report.chunks
-        assert ">dropped<" in picture.data if plan_chunks([5, 9, 2, 30], 4, policy).report.dropped else ">dropped<" not in picture.data
+        assert (
+            ">dropped<" in picture.data
+            if plan_chunks([5, 9, 2, 30], 4, policy).report.dropped
+            else ">dropped<" not in picture.data
+        )
     picture = show_chunks([3], 2, tokens=["<b>", '"x"', "&"], tail="keep").data
-    assert "<b>" not in picture and "&lt;b&gt;" in picture and "&quot;x&quot;" in picture and "&amp;" in picture
+    assert (
+        "<b>" not in picture and "&lt;b&gt;" in picture and "&quot;x&quot;" in picture and "&amp;" in picture
+    )
     assert "84 more" in show_chunks([200], 2).data
 
 
 def test_the_explorer_redraws():
     explorer = chunk_explorer([20, 30, 5], chunk_size=8)
-    (size, policy), (tail, eos), picture = explorer.children[0].children, explorer.children[1].children, explorer.children[2]
+    (size, policy), (tail, eos), picture = (
+        explorer.children[0].children,
+        explorer.children[1].children,
+        explorer.children[2],
+    )
     seen = {picture.value}
     for control, value in ((size, 10), (tail, "pad"), (eos, False), (policy, "pack"), (policy, "truncate")):
         control.value = value
@@ -100,10 +147,12 @@ def test_the_explorer_redraws():
 
 
 def test_what_is_no_length_and_no_policy():
-    with pytest.raises(ValueError, match="policy='guess' must be 'concatenate', 'pack'"): plan_chunks([5, 3], 3, "guess")
+    with pytest.raises(ValueError, match="policy='guess' must be 'concatenate', 'pack'"):
+        plan_chunks([5, 3], 3, "guess")
     with pytest.raises(ValueError, match="not one token"): plan_chunks([], 3)
     with pytest.raises(ValueError, match="a length is negative"): plan_chunks([5, -1], 3)
-    with pytest.raises(ValueError, match="valid=1.5 must be a number above 0 and below 1"): split_leak([5, 3], 3, valid=1.5)
+    with pytest.raises(ValueError, match="valid=1.5 must be a number above 0 and below 1"):
+        split_leak([5, 3], 3, valid=1.5)
     for bad in ([[1, 2], [3]], [1.5], "ab", None):
         with pytest.raises(TypeError, match="lengths="): plan_chunks(bad, 3)
     for call in (show_chunks, chunk_explorer, policy_table, split_leak):

@@ -14,14 +14,15 @@ from .documents import flat, ids_of, random_docs, rng
 
 
 @pytest.fixture(scope="module")
-def tokenizer(): return train_tokenizer(["the film was good and the end was bad", "a long and slow film"] * 5, 300)
+def tokenizer():
+    return train_tokenizer(["the film was good and the end was bad", "a long and slow film"] * 5, 300)
 
 
 @pytest.mark.parametrize("tail", ["drop", "keep", "pad"])
 @pytest.mark.parametrize("buffer", [1, 2, 7, 1000])
 def test_a_stream_can_be_stopped_and_resumed_anywhere(tail, buffer):
     docs = random_docs(12)
-    make = lambda: chunk_stream(docs, 4, tail, eos_id=5, pad_id=0, shuffle_buffer=buffer, seed=3)
+    def make(): return chunk_stream(docs, 4, tail, eos_id=5, pad_id=0, shuffle_buffer=buffer, seed=3)
     whole = [c["input_ids"].tolist() for c in make()]
     want = [c.tolist() for c in chunk_ids(flat([np.append(d, 5) for d in docs if len(d)]), 4, tail, pad_id=0)]
     assert sorted(whole) == sorted(want) and (buffer > 1 or whole == want)
@@ -37,7 +38,15 @@ def test_sources_of_every_kind_give_the_same_chunks():
     docs = random_docs(12)
     ds = Dataset.from_dict({"input_ids": [d.tolist() for d in docs]})
     want = chunk_ids(flat(docs), 4).tolist()
-    for source in (docs, [{"input_ids": d.tolist()} for d in docs], ds, ds.to_iterable_dataset(num_shards=1), lambda: iter(docs), (d for d in docs), tuple(docs)):
+    for source in (
+        docs,
+        [{"input_ids": d.tolist()} for d in docs],
+        ds,
+        ds.to_iterable_dataset(num_shards=1),
+        lambda: iter(docs),
+        (d for d in docs),
+        tuple(docs),
+    ):
         assert [c["input_ids"].tolist() for c in chunk_stream(source, 4)] == want
     mixed = ds.shuffle(seed=2)
     assert [c["input_ids"].tolist() for c in chunk_stream(mixed, 4)] == ids_as_lists(chunk_dataset(mixed, 4))
@@ -67,7 +76,8 @@ def test_what_is_no_stream():
     with pytest.raises(ValueError, match="shuffle_buffer=0"): chunk_stream([[1]], 4, shuffle_buffer=0)
     with pytest.raises(ValueError, match="needs a pad_id"): chunk_stream([[1]], 4, tail="pad")
     with pytest.raises(ValueError, match="less than one chunk of chunk_size=4"): list(chunk_stream([[1]], 4))
-    with pytest.raises(ValueError, match=r"no 'input_ids': it has \['text'\]"): list(chunk_stream([{"text": "a"}], 4))
+    with pytest.raises(ValueError, match=r"no 'input_ids': it has \['text'\]"):
+        list(chunk_stream([{"text": "a"}], 4))
     with pytest.raises(TypeError, match="must be a row of token ids"): list(chunk_stream([[1.5]], 4))
 
 
@@ -122,9 +132,21 @@ def test_context_equals_a_count_by_hand():
 def test_memory_is_of_the_right_size():
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
-    config = GPT2Config(vocab_size=500, n_layer=2, n_embd=64, n_head=2, n_positions=128, bos_token_id=0, eos_token_id=0, attn_implementation="eager")
+
+    config = GPT2Config(
+        vocab_size=500,
+        n_layer=2,
+        n_embd=64,
+        n_head=2,
+        n_positions=128,
+        bos_token_id=0,
+        eos_token_id=0,
+        attn_implementation="eager",
+    )
     model, ids, found = GPT2LMHeadModel(config).train(), torch.randint(500, (4, 128)), {}
-    def note(t): found[t.data_ptr()] = max(found.get(t.data_ptr(), 0), t.nbytes); return t
+    def note(t):
+        found[t.data_ptr()] = max(found.get(t.data_ptr(), 0), t.nbytes)
+        return t
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): loss = model(ids, labels=ids).loss
     weights = {p.data_ptr() for p in model.parameters()}
     kept = sum(n for address, n in found.items() if address not in weights)
@@ -139,7 +161,8 @@ def test_advice_gives_reasons(tokenizer):
     assert suggest_chunk_size(lengths, tokenizer, model=32).chunk_size == 32
     assert suggest_chunk_size([3], tokenizer).chunk_size >= 2
     with pytest.raises(ValueError, match="not one token"): suggest_chunk_size([0], tokenizer)
-    with pytest.raises(TypeError, match="tokenizer='gpt2' must be a tokenizer, or the size"): suggest_chunk_size([3], "gpt2")
+    with pytest.raises(TypeError, match="tokenizer='gpt2' must be a tokenizer, or the size"):
+        suggest_chunk_size([3], "gpt2")
     with pytest.raises(ValueError, match="memory=1000 bytes is too little: chunk_size=8 takes"):
         suggest_chunk_size(lengths, tokenizer, memory=1000)
     assert suggest_chunk_size(lengths, tokenizer, memory=2**19).reason == "memory"

@@ -179,4 +179,4 @@ def flat_ids(
 # %% ../../nbs/support/inputs.ipynb #ceil
 def ceil_div(n, k):
     "How many groups of at most `k` hold `n` things."
-    return -(-n//k)
+    return (n + k - 1)//k
