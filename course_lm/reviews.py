@@ -174,7 +174,8 @@ _character = re.compile(rf"\b(?:{'|'.join(_good+_bad)}) (?={'|'.join(_words['rol
 _turns = [re.compile(p, re.I) for p in (
     r"(?:\bnot|n't|never|hardly|anything but|far from|by no means|nothing|nobody will)"
     r'(?: really| truly| quite| simply)? #', r'not call .* #', r'(?:could|might) have been #',
-    r'supposed to be #', r'expected .* to be #', r'could be #', r'(?:have seen|the book has|the first film had) (?:a )?#',
+    r'supposed to be #', r'expected .* to be #', r'could be #',
+    r'(?:have seen|the book has|the first film had) (?:a )?#',
     r'#.*(?:they are wrong|; I did not|and could not|fall asleep|hates films|drying paint)')]
 
 # %% ../nbs/01_reviews.ipynb #0a92c501

@@ -124,10 +124,22 @@ def test_kinds_of_tokenizers(kind, masked):
     (dict(kind="unigram", masked=True), "masked=True.*kind='unigram'"),
     (dict(kind="word", masked=True), "masked=True.*kind='word'"),
     (dict(kind="wordpiece", vocab_size=99), "needs 100"), (dict(kind="word", vocab_size=2), "needs 3"),
-    (dict(texts=[" ", ""]), "texts is empty"),
-    (dict(texts=[]), "texts is empty")])
+    (dict(texts=[" ", ""]), "texts hold white space only"), (dict(texts=[]), r"texts=\[\] must be"),
+    (dict(texts=iter([])), r"texts=\[\] must be"), (dict(texts=["a", "\ud800"]), r"texts\[1\]=")])
 def test_what_no_tokenizer_can_be_learnt_from(wrong, message):
     with pytest.raises(ValueError, match=message): train_tokenizer(**{"texts": ["a text"], **wrong})
+
+
+@pytest.mark.parametrize("texts, message",
+                         [("one str", "put it in a list"), ({"a"}, "a set has no order"),
+                          (["a", 3], r"\[1\]=3"),
+                                            (["a", None], r"\[1\]=None")])
+def test_texts_of_another_type(texts, message):
+    with pytest.raises(TypeError, match=message): train_tokenizer(texts)
+    with pytest.raises(TypeError, match="live=1 must be"): python_docs(live=1)
+    with pytest.raises(ValueError, match="max_files=0 must be"): python_source(max_files=0)
+    with pytest.raises(TypeError, match="source=3 must be"): load_imdb(3)
+    with pytest.raises(ValueError, match="source='' must be"): load_wikitext("")
 
 
 # --- IMDb
@@ -259,6 +271,8 @@ def test_bad_folders(tmp_path, no_network):
     for name in ("movie_data.csv", "aclImdb", "./data/imdb", "../imdb", "C:\\imdb"):
         with pytest.raises(FileNotFoundError, match="no such file or folder"): load_imdb(name)
     root = write_acl(tmp_path / "aclImdb")
+    (root / "train/pos/0_7.txt").write_text("A second one with this number.")
+    assert load_imdb(root)["train"]["rating"][2:4] == [7, 8]
     (root / "train/pos/notes.txt").write_text("x")
     with pytest.raises(ValueError, match=r"notes\.txt: expected a name like 0_9\.txt"): load_imdb(root)
     for p in (root / "train/pos").glob("*"): p.unlink()
