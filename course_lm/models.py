@@ -291,7 +291,7 @@ class LoadReport:
     left_out:list # names of what was there and has no place in this model
     body:str # what the names of the body begin with
 
-    def frame(self): # DataFrame: (weights, of) -> tensors, numbers, names
+    def frame(self): # DataFrame: (weights, of) -> tensors, numbers in this model, names
         "One row for each kind."
         import pandas as pd
         body = {k: n for k,n in self.kept.items() if k.startswith(self.body)}

@@ -1,4 +1,5 @@
-"""Lesson 02 beyond its notebook: every head, folders whole or not at all, what the hub says, odd pad tokens."""
+"""Lesson 02 beyond its notebook: every head, folders, what the hub says, odd pad tokens."""
+
 import copy, json, math, os, subprocess, sys
 from pathlib import Path
 from unittest.mock import patch
@@ -9,8 +10,15 @@ import course_lm
 from course_lm.data import python_docs, train_tokenizer
 from course_lm.labels import BertMasking, LMCollator
 from course_lm.models import (
-    add_tokens, fix_pad, load_lm, new_model, reference_texts, save_lm, tiny_bert_config,
-    tiny_gpt_config)
+    add_tokens,
+    fix_pad,
+    load_lm,
+    new_model,
+    reference_texts,
+    save_lm,
+    tiny_bert_config,
+    tiny_gpt_config,
+)
 from course_lm.perplexity import evaluate_lm
 from course_lm.predictions import fill_mask
 from course_lm.support.inputs import max_length_of
@@ -21,45 +29,63 @@ LABELS = ['negative', 'positive']
 
 
 @pytest.fixture(scope='module')
-def tok(): return train_tokenizer(texts, 300)
+def tok():
+    return train_tokenizer(texts, 300)
+
 
 @pytest.fixture(scope='module')
-def mtok(): return train_tokenizer(texts, 300, masked=True)
+def mtok():
+    return train_tokenizer(texts, 300, masked=True)
+
 
 @pytest.fixture
-def lm(tok): return new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
+def lm(tok):
+    return new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
+
 
 @pytest.fixture(scope='module')
 def distilbert(tmp_path_factory):
-    return distilbert_folder(tmp_path_factory.mktemp('hub')/'distilbert-base-uncased', texts)
+    return distilbert_folder(tmp_path_factory.mktemp('hub') / 'distilbert-base-uncased', texts)
 
-def logits(model): return model.eval()(torch.arange(5, 15)[None]).logits.detach()
+
+def logits(model):
+    return model.eval()(torch.arange(5, 15)[None]).logits.detach()
+
 
 def fresh_copy(tokenizer, tmp_path):
     from transformers import AutoTokenizer
-    tokenizer.save_pretrained(tmp_path/'tok')
-    return AutoTokenizer.from_pretrained(tmp_path/'tok')
+
+    tokenizer.save_pretrained(tmp_path / 'tok')
+    return AutoTokenizer.from_pretrained(tmp_path / 'tok')
 
 
 # The models that the package ships
+
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_the_shipped_models_load_alike_and_leave_the_random_stream(objective):
     state = torch.get_rng_state()
     lm, tok = load_lm('tiny', objective)
-    assert torch.equal(torch.get_rng_state(), state) and not lm.training and next(lm.parameters()).dtype == torch.float32
-    assert len(tok) == lm.get_input_embeddings().weight.shape[0] and tok.pad_token_id not in (None, tok.eos_token_id)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not lm.training and next(lm.parameters()).dtype == torch.float32
+    assert len(tok) == lm.get_input_embeddings().weight.shape[0]
+    assert tok.pad_token_id not in (None, tok.eos_token_id)
     same(logits(lm), logits(load_lm('tiny', objective)[0]))
+
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_the_shipped_models_are_of_one_size_and_kept_in_16_bits(objective):
     import json
     from safetensors import safe_open
+
     lm, tok = load_lm('tiny', objective)
     folder = Path(lm.name_or_path)
     assert len(tok) == 4096 and max_length_of(lm) == 256 and 2e6 < lm.num_parameters() < 3e6
-    with safe_open(folder/'model.safetensors', 'pt') as f: assert {f.get_tensor(k).dtype for k in f.keys()} == {torch.bfloat16}
-    assert (folder/'README.md').stat().st_size and len(json.loads((folder/'home.json').read_text(encoding='utf-8'))) >= 40
+    with safe_open(folder / 'model.safetensors', 'pt') as f:
+        assert {f.get_tensor(k).dtype for k in f.keys()} == {torch.bfloat16}
+    assert (folder / 'README.md').stat().st_size
+    assert len(json.loads((folder / 'home.json').read_text(encoding='utf-8'))) >= 40
+
 
 @pytest.mark.parametrize('objective', ['causal', 'masked'])
 def test_home_text_comes_with_the_model(objective):
@@ -71,242 +97,377 @@ def test_home_text_comes_with_the_model(objective):
 
 # Folders, whole or not at all
 
+
 @pytest.mark.parametrize('what', ['model', 'tokenizer', 'rename'])
 def test_an_interrupted_save_leaves_the_old_one(tok, lm, tmp_path, what):
-    folder = save_lm(lm, tok, tmp_path/'lm')
+    folder = save_lm(lm, tok, tmp_path / 'lm')
     old = {p.name: p.read_bytes() for p in folder.iterdir()}
-    target = {'model': patch.object(type(lm), 'save_pretrained', side_effect=KeyboardInterrupt),
-              'tokenizer': patch.object(type(tok), 'save_pretrained', side_effect=KeyboardInterrupt),
-              'rename': patch.object(Path, 'rename', side_effect=KeyboardInterrupt)}[what]
-    with target, pytest.raises(KeyboardInterrupt): save_lm(new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32), seed=1), tok, folder)
+    target = {
+        'model': patch.object(type(lm), 'save_pretrained', side_effect=KeyboardInterrupt),
+        'tokenizer': patch.object(type(tok), 'save_pretrained', side_effect=KeyboardInterrupt),
+        'rename': patch.object(Path, 'rename', side_effect=KeyboardInterrupt),
+    }[what]
+    with target, pytest.raises(KeyboardInterrupt):
+        save_lm(new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32), seed=1), tok, folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == old
     assert [p.name for p in tmp_path.iterdir()] == ['lm']
 
+
 def test_save_replaces_and_refuses(tok, lm, tmp_path):
     other = new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32), seed=1)
-    save_lm(lm, tok, tmp_path/'a'/'lm')
-    folder = save_lm(other, tok, tmp_path/'a'/'lm')
+    save_lm(lm, tok, tmp_path / 'a' / 'lm')
+    folder = save_lm(other, tok, tmp_path / 'a' / 'lm')
     same(logits(load_lm(folder)[0]), logits(other))
     assert not [p for p in folder.rglob('*') if p.suffix in ('.bin', '.pt', '.pth', '.pkl')]
-    (tmp_path/'file').write_text('x')
-    with pytest.raises(ValueError, match='is a file'): save_lm(lm, tok, tmp_path/'file')
-    with pytest.raises(ValueError, match='embeddings for 300 tokens'): save_lm(lm, train_tokenizer(texts*3 + [str(i) for i in range(999)], 400), tmp_path/'b')
-    assert not (tmp_path/'b').exists()
+    (tmp_path / 'file').write_text('x')
+    with pytest.raises(ValueError, match='is a file'):
+        save_lm(lm, tok, tmp_path / 'file')
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'):
+        save_lm(lm, train_tokenizer(texts * 3 + [str(i) for i in range(999)], 400), tmp_path / 'b')
+    assert not (tmp_path / 'b').exists()
+
 
 def bert_folder(folder, mtok, cls='BertForMaskedLM'):
     import transformers
-    config = transformers.BertConfig(vocab_size=len(mtok), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64)
+
+    config = transformers.BertConfig(
+        vocab_size=len(mtok),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
     getattr(transformers, cls)(config).save_pretrained(folder)
     mtok.save_pretrained(folder)
     return folder
+
 
 def test_bert(mtok, tmp_path):
     folder = bert_folder(tmp_path, mtok)
     model, tok = load_lm(folder, 'masked')
     assert type(model).__name__ == 'BertForMaskedLM' and model.config.pad_token_id == tok.pad_token_id == 0
     assert len(fill_mask(model, tok, 'the [MASK] of the [MASK]', top_k=3)) == 6
-    with pytest.raises(ValueError, match="is a masked model.*head='masked'"): load_lm(folder)
+    with pytest.raises(ValueError, match="is a masked model.*head='masked'"):
+        load_lm(folder)
+
 
 def test_a_model_without_its_head_is_reported(mtok, tmp_path):
-    with pytest.warns(UserWarning, match='made up at random'): load_lm(bert_folder(tmp_path, mtok, 'BertModel'), 'masked')
+    with pytest.warns(UserWarning, match='made up at random'):
+        load_lm(bert_folder(tmp_path, mtok, 'BertModel'), 'masked')
+
 
 def test_encoder_decoder_is_refused(tok, tmp_path):
     from transformers import T5Config
+
     T5Config(vocab_size=300).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match='encoder-decoder'): load_lm(tmp_path)
+    with pytest.raises(ValueError, match='encoder-decoder'):
+        load_lm(tmp_path)
+
 
 def test_folders_that_do_not_fit(tok, lm, tmp_path):
     lm.save_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match='holds no tokenizer'): load_lm(tmp_path)
+    with pytest.raises(FileNotFoundError, match='holds no tokenizer'):
+        load_lm(tmp_path)
     train_tokenizer(texts + [str(i) for i in range(999)], 320).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match='embeddings for 300 tokens'): load_lm(tmp_path)
-    with pytest.raises(FileNotFoundError, match='there is no folder'): load_lm(tmp_path/'missing')
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'):
+        load_lm(tmp_path)
+    with pytest.raises(FileNotFoundError, match='there is no folder'):
+        load_lm(tmp_path / 'missing')
+
 
 @pytest.mark.parametrize('pad', [None, '<|endoftext|>', '[PAD]'])
 def test_every_bad_pad_token_is_mended(lm, tok, tmp_path, pad):
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
-    bad = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tok.backend_tokenizer.to_str().replace('<|pad|>', '<|x|>')),
-                                  bos_token='<|endoftext|>', eos_token='<|endoftext|>', unk_token='<|endoftext|>')
-    if pad: bad.pad_token = pad
-    lm.save_pretrained(tmp_path/'m'); bad.save_pretrained(tmp_path/'m')
+
+    bad = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tok.backend_tokenizer.to_str().replace('<|pad|>', '<|x|>')),
+        bos_token='<|endoftext|>',
+        eos_token='<|endoftext|>',
+        unk_token='<|endoftext|>',
+    )
+    if pad:
+        bad.pad_token = pad
+    lm.save_pretrained(tmp_path / 'm')
+    bad.save_pretrained(tmp_path / 'm')
     before = logits(lm)
-    model, good = load_lm(tmp_path/'m')
-    assert good.pad_token_id not in (None, good.eos_token_id) and good.get_vocab()[good.pad_token] == good.pad_token_id == model.config.pad_token_id
+    model, good = load_lm(tmp_path / 'm')
+    assert (
+        good.pad_token_id not in (None, good.eos_token_id)
+        and good.get_vocab()[good.pad_token] == good.pad_token_id == model.config.pad_token_id
+    )
     assert good.pad_token_id < model.get_input_embeddings().weight.shape[0]
     torch.testing.assert_close(logits(model)[..., :300], before)
     labels = LMCollator(good)([{'input_ids': [5, 6, 0]}, {'input_ids': [5, 0]}])['labels']
     assert (labels == 0).sum() == 2
-    assert fix_pad(model, good) == good.pad_token_id and model.get_input_embeddings().weight.shape[0] == len(good)
+    assert fix_pad(model, good) == good.pad_token_id and model.get_input_embeddings().weight.shape[0] == len(
+        good
+    )
+
 
 def hub_error(name):
     from huggingface_hub import errors
+
     cls = getattr(errors, name)
     e = OSError('cannot load')
     e.__cause__ = cls.__new__(cls)
     return e
 
+
 @pytest.mark.parametrize('part', ['AutoConfig', 'AutoTokenizer', 'AutoModelForCausalLM'])
-@pytest.mark.parametrize('name, kind, said', [('GatedRepoError', PermissionError, 'is gated: accept its licence'), ('RepositoryNotFoundError', FileNotFoundError, 'neither a folder here nor a model'),
-                                              ('LocalEntryNotFoundError', ConnectionError, r"load_lm\('some/model'\) to keep a copy"), ('OfflineModeIsEnabled', ConnectionError, 'HF_HUB_OFFLINE')])
+@pytest.mark.parametrize(
+    'name, kind, said',
+    [
+        ('GatedRepoError', PermissionError, 'is gated: accept its licence'),
+        ('RepositoryNotFoundError', FileNotFoundError, 'neither a folder here nor a model'),
+        ('LocalEntryNotFoundError', ConnectionError, r"load_lm\('some/model'\) to keep a copy"),
+        ('OfflineModeIsEnabled', ConnectionError, 'HF_HUB_OFFLINE'),
+    ],
+)
 def test_what_the_hub_says(part, name, kind, said, lm, tok):
     "Whichever file it is that cannot be had: the config, the tokenizer or the weights."
-    parts = {'AutoConfig': lm.config, 'AutoTokenizer': tok, 'AutoModelForCausalLM': (lm, dict(missing_keys=[], mismatched_keys=[], unexpected_keys=[]))}
+    parts = {
+        'AutoConfig': lm.config,
+        'AutoTokenizer': tok,
+        'AutoModelForCausalLM': (lm, dict(missing_keys=[], mismatched_keys=[], unexpected_keys=[])),
+    }
     from contextlib import ExitStack
+
     with ExitStack() as stack:
-        for p,value in parts.items():
-            stack.enter_context(patch(f'transformers.{p}.from_pretrained', **(dict(side_effect=hub_error(name)) if p == part else dict(return_value=value))))
-        with pytest.raises(kind, match=said): load_lm('some/model')
+        for p, value in parts.items():
+            stack.enter_context(
+                patch(
+                    f'transformers.{p}.from_pretrained',
+                    **(dict(side_effect=hub_error(name)) if p == part else dict(return_value=value)),
+                )
+            )
+        with pytest.raises(kind, match=said):
+            load_lm('some/model')
+
 
 def test_offline_without_a_simulation(tmp_path):
-    code = "from course_lm.models import load_lm\ntry: load_lm('nobody/no-such-model')\nexcept ConnectionError as e: print('said:', e)"
-    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(course_lm.__file__).parents[1], env={**os.environ, 'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path)})
+    code = """from course_lm.models import load_lm
+try: load_lm('nobody/no-such-model')
+except ConnectionError as e: print('said:', e)"""
+    out = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=Path(course_lm.__file__).parents[1],
+        env={**os.environ, 'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path)},
+    )
     assert out.stdout.startswith('said: ') and 'switched off by HF_HUB_OFFLINE' in out.stdout, out.stderr
 
+
 def test_an_error_in_a_folder_is_no_matter_of_the_network(lm, tok, tmp_path):
-    save_lm(lm, tok, tmp_path/'m')
-    (tmp_path/'m'/'model.safetensors').unlink()
-    with pytest.raises(OSError, match='model.safetensors') as e: load_lm(tmp_path/'m')
+    save_lm(lm, tok, tmp_path / 'm')
+    (tmp_path / 'm' / 'model.safetensors').unlink()
+    with pytest.raises(OSError, match='model.safetensors') as e:
+        load_lm(tmp_path / 'm')
     assert not isinstance(e.value, ConnectionError)
+
 
 def fresh_pair(lm, tok):
     import copy
+
     return copy.deepcopy(tok), copy.deepcopy(lm)
+
 
 def test_padding_is_never_the_end_of_text_in_the_labels(tok, lm):
     good, model = fresh_pair(lm, tok)
     good.pad_token = good.eos_token
     fix_pad(model, good)
-    labels = LMCollator(good)([{'input_ids': [5, 6, good.eos_token_id]}, {'input_ids': [good.eos_token_id]}])['labels']
+    labels = LMCollator(good)([{'input_ids': [5, 6, good.eos_token_id]}, {'input_ids': [good.eos_token_id]}])[
+        'labels'
+    ]
     assert (labels == good.eos_token_id).sum() == 2 and (labels == -100).sum() == 2
+
 
 def test_new_rows_in_a_model_whose_logits_are_far_below_zero(tok):
     def low():
         m = new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
-        m.lm_head.weight = torch.nn.Parameter(m.lm_head.weight.detach().clone()) # untied
+        m.lm_head.weight = torch.nn.Parameter(m.lm_head.weight.detach().clone())  # untied
         m.config.tie_word_embeddings = False
         with torch.no_grad():
             m.transformer.ln_f.weight[0], m.transformer.ln_f.bias[0] = 0, 1
             m.lm_head.weight[:, 0] -= 40
         return m
+
     batch = [LMCollator(tok)([{'input_ids': list(range(5, 35))}])]
     before = evaluate_lm(low(), batch).cross_entropy
-    at_random = low(); at_random.resize_token_embeddings(301, mean_resizing=False)
+    at_random = low()
+    at_random.resize_token_embeddings(301, mean_resizing=False)
     assert evaluate_lm(at_random, batch).cross_entropy > before + 10
     mean = low()
     add_tokens(mean, copy.deepcopy(tok), ['metaclass'])
-    assert 0 <= evaluate_lm(mean, batch).cross_entropy - before <= math.log(1 + 1/300) + 1e-5
+    assert 0 <= evaluate_lm(mean, batch).cross_entropy - before <= math.log(1 + 1 / 300) + 1e-5
+
 
 def test_new_tokens_for_a_masked_model(mtok, tmp_path):
     tok = fresh_copy(mtok, tmp_path)
     model = new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
-    batch = [LMCollator(tok, BertMasking(.5), seed=1)([{'input_ids': list(range(5, 35))}])]
+    batch = [LMCollator(tok, BertMasking(0.5), seed=1)([{'input_ids': list(range(5, 35))}])]
     before = evaluate_lm(model, batch).cross_entropy
     assert add_tokens(model, tok, ['metaclass', 'coroutine', 'name']) >= 2
-    assert 0 <= evaluate_lm(model, batch).cross_entropy - before <= math.log(1 + 3/300) + 1e-5
+    assert 0 <= evaluate_lm(model, batch).cross_entropy - before <= math.log(1 + 3 / 300) + 1e-5
     assert model.config.vocab_size == len(tok)
+
 
 def test_from_scratch_has_the_shape_of_the_model():
     tiny, tok = load_lm('tiny')
     own = train_tokenizer(python_docs()[:40], 500)
     a, b = (new_model(tiny.config, s, own) for s in (1, 1))
-    same = lambda m: {k: tuple(v.shape) for k,v in m.state_dict().items() if k not in ('transformer.wte.weight', 'lm_head.weight')}
-    assert same(a) == same(tiny) and a.get_input_embeddings().weight.shape == (500, tiny.config.n_embd) and a.config.eos_token_id == own.eos_token_id
-    assert all(torch.equal(v, b.state_dict()[k]) for k,v in a.state_dict().items()) and not torch.equal(a.transformer.wpe.weight, tiny.transformer.wpe.weight)
+    same = lambda m: {
+        k: tuple(v.shape)
+        for k, v in m.state_dict().items()
+        if k not in ('transformer.wte.weight', 'lm_head.weight')
+    }
+    assert (
+        same(a) == same(tiny)
+        and a.get_input_embeddings().weight.shape == (500, tiny.config.n_embd)
+        and a.config.eos_token_id == own.eos_token_id
+    )
+    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items()) and not torch.equal(
+        a.transformer.wpe.weight, tiny.transformer.wpe.weight
+    )
+
 
 def test_reference_texts_are_kept_with_the_model(tmp_path, tok, lm):
     model = lm
-    folder = save_lm(model, tok, tmp_path/'m', reference_texts=['ein Text', 'ein änderer'])
+    folder = save_lm(model, tok, tmp_path / 'm', reference_texts=['ein Text', 'ein änderer'])
     m, t = load_lm(folder)
-    assert reference_texts(m) == reference_texts(folder) == ['ein Text', 'ein änderer'] and not list(folder.glob('*.new'))
-    with pytest.raises(TypeError, match=r'reference_texts\[0\]=3 must be a str'): save_lm(model, tok, folder, reference_texts=[3])
+    assert reference_texts(m) == reference_texts(folder) == ['ein Text', 'ein änderer'] and not list(
+        folder.glob('*.new')
+    )
+    with pytest.raises(TypeError, match=r'reference_texts\[0\]=3 must be a str'):
+        save_lm(model, tok, folder, reference_texts=[3])
     assert len(reference_texts(folder)) == 2
     save_lm(model, tok, folder)
-    with pytest.raises(ValueError, match='no home text is known'): reference_texts(folder)
+    with pytest.raises(ValueError, match='no home text is known'):
+        reference_texts(folder)
 
 
 def test_half_the_bytes_a_card_and_texts(tok, lm, tmp_path):
     how = dict(dtype=torch.bfloat16, card='# A model\n', reference_texts=['ein Text', 'ein änderer'])
-    for _ in range(2): folder = save_lm(lm, tok, tmp_path/'m', **how)
-    assert (folder/'README.md').read_text() == '# A model\n' and reference_texts(folder) == ['ein Text', 'ein änderer']
-    assert (folder/'model.safetensors').stat().st_size < 2.2*lm.num_parameters() + 20_000
+    for _ in range(2):
+        folder = save_lm(lm, tok, tmp_path / 'm', **how)
+    assert (folder / 'README.md').read_text() == '# A model\n' and reference_texts(folder) == [
+        'ein Text',
+        'ein änderer',
+    ]
+    assert (folder / 'model.safetensors').stat().st_size < 2.2 * lm.num_parameters() + 20_000
     back, _ = load_lm(folder)
-    for a,b in zip(lm.parameters(), back.parameters()): torch.testing.assert_close(a, b, rtol=1/128, atol=1e-6)
+    for a, b in zip(lm.parameters(), back.parameters()):
+        torch.testing.assert_close(a, b, rtol=1 / 128, atol=1e-6)
     assert {p.dtype for p in (*lm.parameters(), *back.parameters())} == {torch.float32}
-    assert json.loads((folder/'config.json').read_text())['dtype'] == 'float32'
-    save_lm(lm, tok, folder) # what is not passed again is gone
-    assert not (folder/'README.md').exists()
-    with pytest.raises(ValueError, match='no home text is known'): reference_texts(folder)
+    assert json.loads((folder / 'config.json').read_text())['dtype'] == 'float32'
+    save_lm(lm, tok, folder)  # what is not passed again is gone
+    assert not (folder / 'README.md').exists()
+    with pytest.raises(ValueError, match='no home text is known'):
+        reference_texts(folder)
 
-@pytest.mark.parametrize('name', ['thesis.tex', 'notes.txt', 'data.json', 'README.md', 'old/model.safetensors'])
+
+@pytest.mark.parametrize(
+    'name', ['thesis.tex', 'notes.txt', 'data.json', 'README.md', 'old/model.safetensors']
+)
 def test_nobody_elses_file_is_touched(tok, lm, tmp_path, name):
-    mine = tmp_path/'mine'/name
+    mine = tmp_path / 'mine' / name
     mine.parent.mkdir(parents=True)
     mine.write_text('years of work')
     with pytest.raises(ValueError, match=f"holds {name.split('/')[0]}, which course_lm did not write"):
-        save_lm(lm, tok, tmp_path/'mine', card='x')
-    assert mine.read_text() == 'years of work' and [p.name for p in (tmp_path/'mine').iterdir()] == [name.split('/')[0]]
-    folder = save_lm(lm, tok, tmp_path/'lm')
-    (folder/'thesis.tex').write_text('years of work')
-    with pytest.raises(ValueError, match='thesis.tex'): save_lm(lm, tok, folder)
+        save_lm(lm, tok, tmp_path / 'mine', card='x')
+    assert mine.read_text() == 'years of work' and [p.name for p in (tmp_path / 'mine').iterdir()] == [
+        name.split('/')[0]
+    ]
+    folder = save_lm(lm, tok, tmp_path / 'lm')
+    (folder / 'thesis.tex').write_text('years of work')
+    with pytest.raises(ValueError, match='thesis.tex'):
+        save_lm(lm, tok, folder)
     assert load_lm(folder)[1].get_vocab() == tok.get_vocab()
 
+
 def test_checks_come_before_any_file(tok, lm, tmp_path):
-    for kw, error, says in ((dict(card=3), TypeError, 'card=3 must be'), (dict(reference_texts=[]), ValueError, r'reference_texts=\[\]'),
-                            (dict(reference_texts='one'), TypeError, 'put it in a list')):
-        with pytest.raises(error, match=says): save_lm(lm, tok, tmp_path/'m', **kw)
-    with pytest.raises(TypeError, match='the order is .model, tokenizer.'): save_lm(tok, lm, tmp_path/'m')
-    assert not (tmp_path/'m').exists()
+    for kw, error, says in (
+        (dict(card=3), TypeError, 'card=3 must be'),
+        (dict(reference_texts=[]), ValueError, r'reference_texts=\[\]'),
+        (dict(reference_texts='one'), TypeError, 'put it in a list'),
+    ):
+        with pytest.raises(error, match=says):
+            save_lm(lm, tok, tmp_path / 'm', **kw)
+    with pytest.raises(TypeError, match='the order is .model, tokenizer.'):
+        save_lm(tok, lm, tmp_path / 'm')
+    assert not (tmp_path / 'm').exists()
 
 
 # Heads
+
 
 def test_distilbert_from_memory_is_as_from_its_folder(distilbert):
     folder, lm = distilbert
     a, tokenizer = load_lm(folder, 'sequence-classification', LABELS)
     b, _ = load_lm((lm, tokenizer), 'sequence-classification', LABELS)
     assert a.load_report.new == b.load_report.new
-    for k,v in a.state_dict().items():
-        if k not in a.load_report.new: assert torch.equal(v, b.state_dict()[k]), k
+    for k, v in a.state_dict().items():
+        if k not in a.load_report.new:
+            assert torch.equal(v, b.state_dict()[k]), k
+
 
 def test_base_model_without_head(distilbert):
     folder, lm = distilbert
     _, tokenizer = load_lm(folder, 'sequence-classification', LABELS)
     model, _ = load_lm((lm.distilbert, tokenizer), 'sequence-classification', LABELS)
-    for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
+    for k, v in lm.distilbert.state_dict().items():
+        assert torch.equal(model.distilbert.state_dict()[k], v), k
     assert len(model.load_report.new) == 4
+
 
 def test_logging_level_is_left_alone(distilbert):
     from transformers.utils import logging
+
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     load_lm(distilbert[0], 'sequence-classification', LABELS)
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
 
 def test_head_depends_on_seed_alone(mtok):
     lm = new_model(tiny_bert_config(mtok, n_layer=1, n_head=2, n_embd=16))
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
-    a, b, c = (load_lm((lm, mtok), 'sequence-classification', LABELS, seed=s)[0].classifier.weight for s in (5, 5, 6))
+    a, b, c = (
+        load_lm((lm, mtok), 'sequence-classification', LABELS, seed=s)[0].classifier.weight for s in (5, 5, 6)
+    )
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(torch.random.get_rng_state(), state), "the caller's random state is his own"
 
+
 def test_head_of_another_size_is_new(mtok, tmp_path):
     from transformers import ModernBertForSequenceClassification
+
     config = new_model(tiny_bert_config(mtok, n_layer=1, n_head=2, n_embd=16)).config
     config.num_labels = 5
-    save_lm(ModernBertForSequenceClassification(config), mtok, tmp_path/'five')
-    model, _ = load_lm(tmp_path/'five', 'sequence-classification', LABELS)
+    save_lm(ModernBertForSequenceClassification(config), mtok, tmp_path / 'five')
+    model, _ = load_lm(tmp_path / 'five', 'sequence-classification', LABELS)
     assert model.classifier.out_features == 2 and 'classifier.weight' in model.load_report.new
 
+
 def test_nothing_to_load(tmp_path):
-    with pytest.raises(OSError, match='there is no folder'): load_lm(tmp_path/'no', 'sequence-classification', LABELS)
+    with pytest.raises(OSError, match='there is no folder'):
+        load_lm(tmp_path / 'no', 'sequence-classification', LABELS)
     tmp_path.joinpath('empty').mkdir()
-    with pytest.raises(OSError, match='has no config.json'): load_lm(tmp_path/'empty', 'sequence-classification', LABELS)
+    with pytest.raises(OSError, match='has no config.json'):
+        load_lm(tmp_path / 'empty', 'sequence-classification', LABELS)
+
 
 def test_weights_of_another_body(distilbert, tmp_path):
     import shutil
+
     folder, lm = distilbert
     from safetensors.torch import save_file
-    shutil.copytree(folder, tmp_path/'d')
-    save_file({'something.else': torch.zeros(2)}, tmp_path/'d'/'model.safetensors', metadata={'format': 'pt'})
-    with pytest.raises(ValueError, match='the model would be random noise with a name'): load_lm(tmp_path/'d', 'sequence-classification', LABELS)
+
+    shutil.copytree(folder, tmp_path / 'd')
+    save_file(
+        {'something.else': torch.zeros(2)}, tmp_path / 'd' / 'model.safetensors', metadata={'format': 'pt'}
+    )
+    with pytest.raises(ValueError, match='the model would be random noise with a name'):
+        load_lm(tmp_path / 'd', 'sequence-classification', LABELS)
