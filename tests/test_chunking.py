@@ -152,11 +152,8 @@ def test_same_source_same_arguments_same_fingerprint():
         )
     }
     assert len(prints) == 7
-    assert (
-        chunk_dataset(docs, 3)._fingerprint
-        == chunk_dataset([d.copy() for d in docs], 3)._fingerprint
-        != chunk_dataset(docs[:-1], 3)._fingerprint
-    )
+    first, same_again, fewer = (chunk_dataset(d, 3)._fingerprint for d in (docs, [d.copy() for d in docs], docs[:-1]))
+    assert first == same_again and first != fewer
 
 
 def test_a_dict_of_splits_keeps_its_splits():

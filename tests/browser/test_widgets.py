@@ -47,7 +47,7 @@ def test_masking_explorer(open_notebook):
                          "tokenizer = train_tokenizer(python_docs(), 2000, "
                          "masked=True)\nmasking_explorer(python_docs()[1], tokenizer)")
     table = ".jp-OutputArea-output .jp-RenderedHTMLCommon"
-    page.wait_for_selector(f"{table} table")
+    page.wait_for_selector(f"{table} span")
     before = page.inner_text(table)
     press(page, 0, "End")
     page.keyboard.press("Tab")
