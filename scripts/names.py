@@ -12,9 +12,74 @@ root = Path(__file__).resolve().parent.parent
 OLD = "7055304"  # the last commit with one module a lesson
 BEGIN, END = "<!-- names: made by `python -m scripts.names` -->", "<!-- end of names -->"
 # What has another name now, or has become a part of something else.
-MOVED = {}
+MOVED = {
+    "train_byte_bpe": "data.train_tokenizer",
+    "word_tokenizer": "data.train_tokenizer(kind='word')",
+    "cache_dir": "cli._cache_dir, which only `doctor` asks",
+    "draw_chunks": "policies.show_chunks",
+    "next_word_widget": "ngram.NextWordGame",
+    "choose_positions": "labels.sample_positions",
+    "batch_html": "labels.show_batch_labels",
+    "masking_html": "labels.masking_explorer",
+    "per_tokenizer": "support.inputs.cached_per_tokenizer",
+    "model_nll": "perplexity.chunked_nll, and a cell of lesson 40",
+    "new_lm": "models.new_model, with models.tiny_gpt_config or models.tiny_bert_config",
+    "tiny_gpt": "models.tiny_gpt_config",
+    "tiny_bert": "models.tiny_bert_config",
+    "quiet_transformers": "support.machine.quiet",
+    "split_words": "advice.fragmented_words",
+    "fair_pairs": "advice.length_matched_pairs",
+    "byte_counter": "advice.byte_ngram_bits",
+    "home_text": "models.reference_texts",
+    "keep_home": "models.save_lm(reference_texts=)",
+    "save_half": "models.save_lm(dtype=)",
+    "load_backbone": "models.load_lm(head=)",
+    "load_classifier": "models.load_lm(head='sequence-classification')",
+    "transformer_splitter": "models.layer_groups",
+    "same_body": "heads.assert_same_backbone",
+    "make_lm_optimizer": "finetuning.lm_optimizer",
+    "make_optimizer": "finetuning.lm_optimizer",
+    "wsd_factor": "finetuning.lr_factor(schedule='wsd')",
+    "last_checkpoint": "checkpoints.Checkpoints.last",
+    "TrainingJob": "finetuning.Recipe",
+    "RECIPES": "finetuning.Recipe",
+    "plain_loop": "finetuning.train_loop",
+    "complete": "predictions.generate_text(heal=)",
+    "orthogonal": "pretraining.newton_schulz",
+    "rows_at": "pretraining.batch_indices",
+    "xz_bits": "pretraining.compression_baseline",
+    "recitations": "releasing.memorization",
+    "same_reviews": "baselines.RunResult",
+    "majority_baseline": "baselines.linear_baseline(splits, 'majority')",
+    "count_baseline": "baselines.linear_baseline(splits, 'counts')",
+    "tfidf_baseline": "baselines.linear_baseline(splits, 'tfidf')",
+    "nbsvm_baseline": "baselines.linear_baseline(splits, 'nbsvm')",
+    "ReviewCollator": "labels.pad_examples",
+    "log_odds": "classification.predict_proba(log_odds=True)",
+    "review_box": "windows.review_explorer",
+    "seeds_table": "comparing.compare_seeds",
+}
 # What is no longer in the library, and what to use instead.
-GONE = {}
+GONE = {
+    "compare_starts": "`benchmarks/experiments/should_finetune.py`",
+    "js_distance": "a cell of lesson 53",
+    "style_distance": "a cell of lesson 53",
+    "style_symbols": "a cell of lesson 53",
+    "VALENCES": "a cell of lesson 60",
+    "NEGATIONS": "a cell of lesson 60",
+    "lexicon_score": "a cell of lesson 60",
+    "lexicon_baseline": "a cell of lesson 60",
+    "anchors_table": "a cell of lesson 60",
+    "confusion_table": "`pandas.crosstab(labels, predictions)`",
+    "plot_accuracy_by": "a line of pandas in lesson 63",
+    "padding_waste": "a cell of lesson 62",
+    "ENGINES": "`train_loop`, or one of lesson 52's engines",
+    "adamw_engine": "`train_loop`",
+    "trainer_engine": "lesson 52 trains classifiers, too",
+    "fastai_engine": "lessons 52 and 56 train classifiers, too",
+    "unfreezing": "fastai's `freeze_to`, in lesson 56",
+    "unfreeze_engine": "fastai's `freeze_to`, in lesson 56",
+}
 
 
 def show(path: str) -> str:
@@ -57,7 +122,7 @@ def rows(house: House) -> list[tuple[str, str]]:
     for name, module in sorted(old_names().items(), key=lambda x: (x[1], x[0].lower())):
         if public.get(name) == module: continue
         if name in public: new = f"`{public[name]}.{name}`"
-        elif name in MOVED: new = re.sub(r"([\w.]+\.\w+)", r"`\1`", MOVED[name])
+        elif name in MOVED: new = re.sub(r"[\w.]+\.\w+(\(.*?\))?", r"`\g<0>`", MOVED[name])
         elif name in GONE: new = GONE[name]
         else:
             plain = sorted(d for d in defined if d.split(".")[-1] == name and d.count(".") <= 2)

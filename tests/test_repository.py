@@ -348,3 +348,16 @@ def test_the_citation_names_this_version():
 def test_issue_templates_ask_for_the_doctor():
     templates = list((root / ".github" / "ISSUE_TEMPLATE").glob("*.md"))
     assert len(templates) == 2 and all("course_lm doctor" in p.read_text() for p in templates)
+
+
+def test_the_changelog_says_where_each_name_went():
+    from scripts import names
+    text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    table = text.split(names.BEGIN)[1].split(names.END)[0]
+    defined = names.new_names(house)[1]
+    now = [line.split("|")[2] for line in table.splitlines() if line.startswith("| `")]
+    moved = {name for cell in now for name in re.findall(r"`([\w.]+\.\w+)", cell) if named(name, lessons)}
+    assert len(now) > 100 and moved - defined == set()
+    known = subprocess.run(["git", "cat-file", "-e", names.OLD], cwd=root, capture_output=True)
+    if known.returncode: pytest.skip("the old tree is not in this checkout")
+    assert names.table(names.rows(house)) == names.BEGIN + table + names.END, "run `python -m scripts.names`"
