@@ -142,7 +142,8 @@ _may_change = 'n_steps', 'epochs', 'minutes', 'decay' # when the run ends
 def _settings(run):
     "What decides the course of a run, besides the weights at its beginning; as JSON gives it back."
     fields = {k: v for k,v in asdict(run.recipe).items() if k not in _may_change}
-    made_of = dict(model=_model_digest(run.model), train=_data_digest(run.train), valid=_data_digest(run.valid))
+    made_of = dict(model=_model_digest(run.model), train=_data_digest(run.train),
+                   valid=_data_digest(run.valid))
     return json.loads(json.dumps({**fields, **made_of}, default=repr))
 
 def _model_digest(model):
@@ -158,7 +159,7 @@ def _data_digest(batches, some=256):
     if batches is None: return None
     rows = getattr(batches, 'dataset', batches)
     sampler = getattr(batches, 'batch_sampler', None)
-    if not hasattr(rows, '__getitem__') or not hasattr(rows, '__len__'): return type(batches).__name__
+    if not (hasattr(rows, '__getitem__') and hasattr(rows, '__len__')): return type(batches).__name__
     chosen = sorted({i*(len(rows)-1)//max(1, some-1) for i in range(some)} if len(rows) else ())
     order = [getattr(sampler, k, None) for k in ('n', 'seed', 'batch_size')]
     collate = getattr(batches, 'collate_fn', None)
