@@ -7,10 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from course_lm.support.randomness import (epoch_order, evaluating, numpy_generator, own_streams, random_states, seeded,
-                                          set_random_states)
+from course_lm.support.randomness import (epoch_order, evaluating, numpy_generator, own_streams,
+                                          random_states, seeded, set_random_states)
 
 CPU = torch.device("cpu")
+
+
+def start():
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
 
 
 def draws():
@@ -62,11 +68,14 @@ def test_a_number_is_a_seed_and_nothing_is_pytorchs_stream():
 # ---- states
 
 
-@pytest.mark.parametrize("make", [np.random.default_rng, numpy_generator, lambda s: np.random.Generator(np.random.MT19937(s)),
-                                  lambda s: torch.Generator().manual_seed(s)])
+@pytest.mark.parametrize("make", [np.random.default_rng, numpy_generator,
+                                  lambda seed: np.random.Generator(np.random.MT19937(seed)),
+                                  lambda seed: torch.Generator().manual_seed(seed)])
 def test_states_go_through_json_and_come_back(make):
     generator = make(4)
-    draw = lambda: (torch.rand(1).item(), generator.random() if hasattr(generator, "random") else torch.rand(1, generator=generator).item())
+    def draw():
+        if hasattr(generator, "random"): return torch.rand(1).item(), generator.random()
+        return torch.rand(1).item(), torch.rand(1, generator=generator).item()
     draw()
     saved = json.dumps(random_states(CPU, [generator]))
     first = [draw() for _ in range(3)]
@@ -83,7 +92,8 @@ def test_states_of_other_generators_are_refused_before_anything_moves():
     states, before = random_states(CPU, [numpy_generator(0)]), torch.get_rng_state()
     torch.rand(1)
     moved = torch.get_rng_state()
-    with pytest.raises(ValueError, match="generators has 0, and the states are those of 1"): set_random_states(states, CPU, [])
+    with pytest.raises(ValueError, match="generators has 0, and the states are those of 1"):
+        set_random_states(states, CPU, [])
     assert torch.equal(torch.get_rng_state(), moved) and not torch.equal(moved, before)
 
 
@@ -92,9 +102,9 @@ def test_states_of_other_generators_are_refused_before_anything_moves():
 
 @pytest.mark.parametrize("seed", [None, 0, 2**40])
 def test_streams_are_the_callers_afterwards_and_after_errors(seed):
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    start()
     expected = draws()
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    start()
     with own_streams("cpu", seed): draws()
     with pytest.raises(KeyboardInterrupt):
         with own_streams(CPU, seed):
@@ -122,3 +132,14 @@ def test_a_model_is_measured_without_dropout_and_each_module_keeps_its_mode():
     with pytest.raises(KeyboardInterrupt):
         with evaluating(model): raise KeyboardInterrupt
     assert [m.training for m in model.modules()] == before
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="n=-1 must be"): epoch_order(-1, 0, 0)
+    with pytest.raises(TypeError, match="seed=1.5 must be"): epoch_order(3, 1.5, 0)
+    with pytest.raises(ValueError, match="device='gpu' must be"):
+        with own_streams("gpu"): pass
+    with pytest.raises(ValueError, match="seed=-1 must be"):
+        with own_streams("cpu", -1): pass
+    with pytest.raises(TypeError, match="model=.* must be a model"):
+        with evaluating("a model"): pass
