@@ -86,12 +86,11 @@ class ChunkPlan:
         "The plan's accounts."
         chunk, document, start, stop = self.fragments()
         lengths, n = np.diff(self.ends, prepend=0), int(self.chunk.max(initial=-1)) + 1
-        gap_start, gap_stop = self.gaps()
-        tokens, dropped = int(self.ends[-1]), int((gap_stop-gap_start).sum())
+        tokens, dropped = int(self.ends[-1]), int(np.diff(self.gaps(), axis=0).sum())
+        documents = int((lengths > 0).sum())
         stored = int((self.stop-self.start).sum())
         padding = n*self.chunk_size - stored if self.padded else 0
         whole, reached = len(np.unique(document[stop-start == lengths[document]])), len(np.unique(document))
-        documents = int((lengths > 0).sum())
         return ChunkReport(
             policy=self.policy, chunk_size=self.chunk_size, chunks=n, tokens=tokens, kept=tokens-dropped,
             dropped=dropped, repeated=stored-tokens+dropped, padding=padding, positions=stored+padding,

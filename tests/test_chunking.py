@@ -152,7 +152,8 @@ def test_same_source_same_arguments_same_fingerprint():
         )
     }
     assert len(prints) == 7
-    first, same_again, fewer = (chunk_dataset(d, 3)._fingerprint for d in (docs, [d.copy() for d in docs], docs[:-1]))
+    copies = [d.copy() for d in docs]
+    first, same_again, fewer = (chunk_dataset(d, 3)._fingerprint for d in (docs, copies, docs[:-1]))
     assert first == same_again and first != fewer
 
 
