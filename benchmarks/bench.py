@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from course_lm.support.machine import processor
+
 results = Path(__file__).parent / "results"
 root = results.parents[1]
 
@@ -71,11 +73,7 @@ def calls_that_fill(way: Callable, seconds: float) -> int:
 def machine(*packages: str) -> dict:
     """Processor, cores, load, Python, the versions of these packages, the date; with torch, its threads and
     GPU too."""
-    cpu, info = platform.processor(), Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text().splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    found = {"cpu": cpu, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    found = {"cpu": processor(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
     found["python"] = platform.python_version()
     if "torch" in packages:
         import torch

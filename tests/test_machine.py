@@ -3,7 +3,7 @@ import os
 import pytest
 
 from course_lm.support import machine as module
-from course_lm.support.machine import _processor, machine, quiet
+from course_lm.support.machine import processor, machine, quiet
 
 @pytest.mark.parametrize('text, name', [('processor: 0\nmodel name\t: Fine: 3000\n', 'Fine: 3000'),
                                         ('Processor : 0\nHardware : BCM2711\n', 'BCM2711'),
@@ -14,7 +14,7 @@ def test_the_processor_has_a_name_everywhere(tmp_path, monkeypatch, text, name):
     if text is not None: info.write_text(text)
     monkeypatch.setattr(module.platform, 'processor', lambda: '')
     monkeypatch.setattr(module.platform, 'machine', lambda: 'aarch64')
-    assert _processor(info) == (name or 'aarch64')
+    assert processor(info) == (name or 'aarch64')
 
 def test_machine_names_cores_and_gpu(monkeypatch):
     import torch
