@@ -259,6 +259,10 @@ def arguments(argv=None):
     if (a.minutes is None) == (a.steps is None) and not a.measure: p.error('give --minutes or --steps')
     if a.measure and not a.out: p.error('--measure needs --out')
     if a.start and a.out and Path(a.start).expanduser().resolve() == Path(a.out).expanduser().resolve(): p.error('--start and --out are one folder: what the run began with would be lost')
+    if a.out and not a.measure: # before hours of training, not after them
+        from course_lm.support.files import check_folder
+        try: check_folder(a.out, '--out')
+        except ValueError as e: p.error(str(e))
     if a.start and not (Path(a.start).expanduser()/'config.json').exists(): p.error(f'--start {a.start} is no folder of a model: it has no config.json')
     return a
 

@@ -471,3 +471,115 @@ def test_weights_of_another_body(distilbert, tmp_path):
     )
     with pytest.raises(ValueError, match='the model would be random noise with a name'):
         load_lm(tmp_path / 'd', 'sequence-classification', LABELS)
+
+
+# Reports, pairs, labels
+
+
+@pytest.mark.parametrize(
+    'name, head',
+    [('tiny-gpt', 'causal'), ('tiny-bert', 'masked'), ('tiny-gpt', 'sequence-classification'),
+     ('tiny-bert', 'token-classification'), ('tiny-bert', 'question-answering')],
+)
+def test_a_report_names_every_weight_once(name, head):
+    model, _ = load_lm(name, head)
+    report, state = model.load_report, model.state_dict()
+    assert {*report.kept, *report.new} == set(state) and not {*report.kept} & {*report.new}
+    assert report.frame().numbers.sum() == sum(v.numel() for v in state.values())
+    assert not report.left_out or not {*report.left_out} & set(state)
+    assert repr(report).count('\n') == 5 and 'left out' in report._repr_html_()
+    assert bool(report.new) == (head not in ('causal', 'masked'))
+
+
+def test_a_pair_is_copied_and_stays_as_it_was():
+    tiny, tok = load_lm('tiny')
+    tiny.train()
+    for body in (tiny, tiny.base_model):  # tied: the head is found in a body without one
+        copied, same_tok = load_lm((body, tok))
+        assert copied is not tiny and copied.load_report.new == {} and same_tok is tok and not copied.training
+        same(logits(copied), logits(load_lm('tiny')[0]))
+    assert tiny.training
+    half, _ = load_lm('tiny')
+    assert load_lm((half.to(torch.bfloat16), tok), 'token-classification')[0].dtype == torch.float32
+    with pytest.raises(ValueError, match='GPT2LMHeadModel that was passed.* is no masked model'):
+        load_lm((tiny, tok), 'masked')
+
+
+def test_labels(tok, lm, tmp_path):
+    three = ['bad', 'so-so', 'good']
+    model, _ = load_lm((lm, tok), 'sequence-classification', three)
+    assert model.config.id2label == dict(enumerate(three)) and model.score.out_features == 3
+    again, _ = load_lm(save_lm(model, tok, tmp_path / 'c'), 'sequence-classification')
+    assert again.config.label2id == {x: i for i, x in enumerate(three)} and again.load_report.new == {}
+    assert load_lm(tmp_path / 'c', 'question-answering')[0].config.num_labels == 2
+    assert load_lm((lm, tok), 'token-classification')[0].config.num_labels == 2
+    for labels, error, says in (
+        (['a', 'a'], ValueError, r"labels=\['a', 'a'\] must be names, each once"),
+        ([1, 2], TypeError, r'labels\[0\]=1 must be a str'),
+        ('ab', TypeError, 'put it in a list'),
+        (2, TypeError, 'labels=2 must be'),
+    ):
+        with pytest.raises(error, match=says):
+            load_lm((lm, tok), 'sequence-classification', labels)
+    with pytest.raises(ValueError, match="labels=.* with head='causal': only classifiers have labels"):
+        load_lm((lm, tok), labels=['a'])
+
+
+def test_another_tokenizer_in_place(lm, tok, tmp_path):
+    folder = save_lm(lm, tok, tmp_path / 'm')
+    other = train_tokenizer(texts[::2], 300)
+    assert load_lm(folder, tokenizer=other)[1] is other and load_lm((lm, tok), tokenizer=other)[1] is other
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'):
+        load_lm(folder, tokenizer=train_tokenizer(texts + [str(i) for i in range(999)], 320))
+
+
+@pytest.mark.parametrize(
+    'name, error, says',
+    [('', ValueError, "name='' must be"), (3, TypeError, 'name=3 must be'),
+     (None, TypeError, 'name=None must be'),
+     (('tiny', 'tiny'), TypeError, 'name=.* must be')],
+)
+def test_names_that_are_none(name, error, says):
+    with pytest.raises(error, match=says):
+        load_lm(name)
+
+
+def test_a_model_without_its_tokenizer_is_refused(lm):
+    with pytest.raises(TypeError, match='pass its tokenizer too'):
+        load_lm(lm)
+    with pytest.raises(ValueError, match="did you mean 'causal'"):
+        load_lm('tiny', head='casual')
+
+
+# Random weights
+
+
+def test_shapes_that_cannot_be(tok):
+    for make in (tiny_gpt_config, tiny_bert_config):
+        for kw, error, says in (
+            (dict(n_layer=0), ValueError, 'n_layer=0 must be'),
+            (dict(n_head=2.5), TypeError, 'n_head=2.5 must be'),
+            (dict(max_length=1), ValueError, 'max_length=1 must be'),
+            (dict(dropout=1.0), ValueError, 'dropout=1.0 must be'),
+            (dict(n_embd=36), ValueError, 'n_embd=36 must be a multiple of twice n_head=4'),
+        ):
+            with pytest.raises(error, match=says):
+                make(tok, **kw)
+        assert make(300).vocab_size == make(tok).vocab_size == 300
+    with pytest.raises(TypeError, match='config=.* must be a config of transformers: pass model.config'):
+        new_model(new_model(tiny_gpt_config(9, n_layer=1, n_embd=16)))
+
+
+def test_a_twin_has_the_head_of_its_kind(tok):
+    from transformers import BertConfig
+
+    small = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = BertConfig(vocab_size=300, max_position_embeddings=64, **small)
+    state = torch.get_rng_state()
+    assert type(new_model(config)).__name__ == 'BertForMaskedLM'
+    config.is_decoder = True
+    assert type(new_model(config)).__name__ == 'BertLMHeadModel'
+    assert torch.equal(torch.get_rng_state(), state)
+    before = config.to_dict()
+    assert new_model(config, tokenizer=train_tokenizer(texts, 280)).config.vocab_size == 280
+    assert config.to_dict() == before
