@@ -16,7 +16,7 @@ from torch import nn
 
 from .finetuning import History, Recipe, TrainingRun, check_used, train_loop
 from .support.checks import Count, Flag, Rate, checked
-from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
+from .support.inputs import IGNORE_INDEX, is_causal, max_length_of, real_tokens
 from .support.kinds import Model
 from .support.randomness import own_streams
 
@@ -271,8 +271,7 @@ def _shape_checks(model, batch):
 
 def _label_checks(batch, causal):
     ids, labels = batch['input_ids'], batch['labels']
-    real = batch.get('attention_mask', torch.ones_like(ids)).bool()
-    asked = labels != IGNORE_INDEX
+    real, asked = real_tokens(batch), labels != IGNORE_INDEX
     n = int((asked[:, 1:] if causal else asked).sum())
     yield 'scored tokens', f'{n} of {int(real.sum())}', n > 0, 'every label is -100: nothing can be learnt'
     pads = int((asked & ~real).sum())

@@ -20,7 +20,8 @@ from .packing import segment_mask
 from .support.arrow import pad_rows
 from .support.checks import Count, Natural, OneOf, Seed, Share, Text, checked
 from .support.html import Piece, show_text, visible
-from .support.inputs import IGNORE_INDEX, Chance, Strategy, cached_per_tokenizer, special_table
+from .support.inputs import (
+    IGNORE_INDEX, Chance, Strategy, cached_per_tokenizer, real_tokens, special_table)
 from .support.kinds import Batch, Tokenizer
 from .support.randomness import numpy_generator
 
@@ -384,9 +385,7 @@ def label_report(
 )->dict: # shares; the last four should be 0
     "What a masked batch asks: the first thing to look at when labels are suspect. Lesson 3."
     ids, labels, hide = batch['input_ids'], batch['labels'], tokenizer.mask_token_id
-    real = batch.get('attention_mask', torch.ones_like(ids)).bool()
-    if real.dim() != 2: real = torch.ones_like(ids).bool() # packed rows: a mask of another kind
-    asked, is_mask = labels != IGNORE_INDEX, ids == hide
+    real, asked, is_mask = real_tokens(batch), labels != IGNORE_INDEX, ids == hide
     special = torch.from_numpy(special_table(tokenizer))[torch.where(asked, labels, ids)]
     special &= (labels != hide) & (asked | ~is_mask)
     kept = asked & (labels == ids) & ~is_mask

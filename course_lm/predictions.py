@@ -15,7 +15,7 @@ import torch
 from .support.arrow import pad_rows
 from .support.checks import Count, Flag, NotNegative, Seed, SomeShare, Text, checked
 from .support.html import Piece, show_text, visible
-from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
+from .support.inputs import IGNORE_INDEX, is_causal, max_length_of, real_tokens
 from .support.kinds import AnyTexts, Batch, Model, Tokenizer
 from .support.machine import quiet
 from .support.randomness import evaluating, own_streams
@@ -127,7 +127,7 @@ def lm_predictions(
     device, shift = next(model.parameters()).device, int(is_causal(model))
     inputs = {k: v.to(device) for k,v in batch.items() if k != 'labels'}
     with evaluating(model), torch.no_grad(): probs = model(**inputs).logits.float().softmax(-1).cpu()
-    ids, labels, real = (batch[k].cpu() for k in ('input_ids', 'labels', 'attention_mask'))
+    ids, labels, real = (t.cpu() for t in (batch['input_ids'], batch['labels'], real_tokens(batch)))
     say = [tokenizer.decode([i]) for i in range(probs.shape[-1])]
     out = []
     for r,t in real.nonzero().tolist():

@@ -9,7 +9,8 @@ import transformers as T
 from course_lm.data import train_tokenizer
 from course_lm.models import load_lm
 from course_lm.support.inputs import (
-    ceil_div, check_chunk_size, check_cut, check_vocab, flat_ids, is_causal, max_length_of, special_table)
+    ceil_div, check_chunk_size, check_cut, check_vocab, flat_ids, is_causal, max_length_of, real_tokens,
+    special_table)
 
 SMALL = dict(vocab_size=90, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
 ROBERTA = dict(**SMALL, max_position_embeddings=66, pad_token_id=1)
@@ -129,6 +130,14 @@ def test_tables_are_kept_and_made_anew():
     )
     tokenizer.add_special_tokens({'extra_special_tokens': ['<x>']})
     assert special_table(tokenizer)[-1] and len(special_table(tokenizer)) == len(table)+1
+
+def test_real_tokens():
+    ids = torch.tensor([[5, 6, 0]])
+    assert real_tokens({'input_ids': ids}).tolist() == [[True]*3]
+    assert real_tokens({'input_ids': ids, 'attention_mask': torch.tensor([[1, 1, 0]])}).tolist() == [
+        [True, True, False]
+    ]
+    assert real_tokens({'input_ids': ids, 'attention_mask': torch.zeros(1, 1, 3, 3)}).tolist() == [[True]*3]
 
 def test_documents_in_a_row():
     flat, place = flat_ids([[7, 8, 9], [], np.array([5], np.uint16)])

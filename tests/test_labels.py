@@ -551,6 +551,23 @@ def test_a_strategy_of_ones_own_may_hand_back_its_input_as_labels():
     assert batch["input_ids"].tolist() == [[5, 6, 7]] and batch["labels"].tolist() == [[5, 6, -100]]
 
 
+def test_packed_batches_are_reported_shown_and_checked():
+    from course_lm.engines import check_one_batch
+    from course_lm.models import load_lm
+    from course_lm.predictions import lm_predictions
+    model, tokenizer = load_lm("tiny")
+    batch = LMCollator(tokenizer)(list(pack_dataset([tokenizer(text).input_ids for text in TEXTS], 48)))
+    assert batch["attention_mask"].dim() == 4
+    scored = (batch["labels"][:, 1:] != IGNORE_INDEX).sum()
+    assert lm_predictions(model, tokenizer, batch).scored.sum() == scored
+    frame = check_one_batch(model, batch, n_steps=1).set_index("check")
+    assert frame.ok["scored padding"] and frame.ok["shape"]
+    report = label_report(
+        LMCollator(MASKED, BertMasking(0.5), seed=1)(list(packed_rows(MASKED, TEXTS))), MASKED
+    )
+    assert report["asked for padding"] == report["asked for specials"] == 0 < report["asked"]
+
+
 def test_evaluation_takes_packed_batches():
     from course_lm.models import load_lm
     from course_lm.perplexity import evaluate_lm

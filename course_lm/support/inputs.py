@@ -161,6 +161,13 @@ def check_vocab(
                      f'embeddings for {rows} tokens: they do not belong together, or tokens were added '
                      'without add_tokens(model, tokenizer, tokens)')
 
+# %% ../../nbs/support/inputs.ipynb #real-tokens
+def real_tokens(batch): # (batch, length) bool tensor
+    "Where a batch has tokens in place of padding; everywhere where rows are packed, or there is no mask."
+    ids, mask = batch['input_ids'], batch.get('attention_mask')
+    if mask is not None and mask.shape == ids.shape: return mask != 0
+    return ids == ids
+
 # %% ../../nbs/support/inputs.ipynb #3f07b62c-1
 def flat_ids(
     ids, # one 1-D sequence of token ids, or a list of them
