@@ -74,7 +74,7 @@ def check_folder(
         before = _now(path)
         try: other = _stranger(path)
         except FileNotFoundError: continue # it has just gone
-        if other is None or before == _now(path): break
+        if other is None or before is not None and before == _now(path): break
     if other is None: return path
     raise ValueError(f'{said} holds {other}, which course_lm did not write: give a new folder')
 
