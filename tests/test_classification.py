@@ -41,7 +41,7 @@ def tiny(tokenizer, seed=0, n_layer=1):
     return classifier((new_model(config, seed), tokenizer), seed)[0]
 
 def train(model, tokenizer, data, recipe=ADAM, **kw):
-    return train_classifier(model, tokenizer, data, recipe, **{**dict(epochs=1, lr=1e-3, progress=False), **kw})
+    return train_classifier(model, tokenizer, data, recipe, **dict(epochs=1, lr=1e-3, progress=False) | kw)
 
 def refused(text, error=ValueError): return pytest.raises(error, match=text)
 
@@ -58,11 +58,13 @@ def test_distilbert_folder_takes_the_same_path(distilbert, data, capfd, caplog):
     folder, lm = distilbert
     model, tokenizer = load_lm(folder, 'sequence-classification', LABELS)
     assert type(model).__name__ == 'DistilBertForSequenceClassification'
-    assert [*model.load_report.new] == ['classifier.bias', 'classifier.weight', 'pre_classifier.bias', 'pre_classifier.weight']
+    head = [f'{name}.{kind}' for name in ('classifier', 'pre_classifier') for kind in ('bias', 'weight')]
+    assert [*model.load_report.new] == head
     for k,v in lm.distilbert.state_dict().items(): assert torch.equal(model.distilbert.state_dict()[k], v), k
     assert tokenizer('A Film.')['input_ids'][0] == 2 and tokenizer.pad_token_id == 0
     report = model.load_report.frame()
-    assert report.loc[('new', 'head'), 'tensors'] == 4 and report.loc[('left out', 'old head'), 'tensors'] == 5
+    assert report.loc[('new', 'head'), 'tensors'] == 4
+    assert report.loc[('left out', 'old head'), 'tensors'] == 5
     shown = capfd.readouterr()
     assert not shown.out and not shown.err and not caplog.records, 'the load report must not print'
     run = train(model, tokenizer, data, ADAMW_LINEAR, warmup_steps=.25)
@@ -74,18 +76,25 @@ def test_tiny_is_the_courses_own_bert():
     theirs, ours = load_lm('tiny', 'masked')[0].state_dict(), model.state_dict()
     new = [*model.load_report.new]
     assert new == ['classifier.bias', 'classifier.weight'] and set(ours) - set(new) <= set(theirs)
-    assert all(torch.equal(v, theirs[k]) for k,v in ours.items() if k not in new) and ours['classifier.weight'].dtype == torch.float32
-    assert len(tokenizer) == model.config.vocab_size and tokenizer.pad_token_id == model.config.pad_token_id and model.config.id2label == {0: 'negative', 1: 'positive'}
+    assert all(torch.equal(v, theirs[k]) for k,v in ours.items() if k not in new)
+    assert ours['classifier.weight'].dtype == torch.float32
+    assert (len(tokenizer), tokenizer.pad_token_id) == (model.config.vocab_size, model.config.pad_token_id)
+    assert model.config.id2label == {0: 'negative', 1: 'positive'}
     other = load_lm('tiny-bert', 'sequence-classification', LABELS, seed=1)[0].state_dict()
-    assert [k for k in ours if not torch.equal(ours[k], other[k])] == ['classifier.weight'] # the bias starts at zero
-    with pytest.raises(ValueError, match='max_length=257 is more than the 256'): predict_proba(model, tokenizer, ['good'], max_length=257)
+    moved = [k for k in ours if not torch.equal(ours[k], other[k])]
+    assert moved == ['classifier.weight'] # the bias starts at zero
+    with refused('max_length=257 is more than the 256'):
+        predict_proba(model, tokenizer, ['good'], max_length=257)
 
 def test_tiny_tells_praise_from_blame_by_reading_alone():
-    "Twenty adjectives are told, twenty guessed: without a label in its reading, it has put them on two sides."
+    "Twenty adjectives are told, twenty guessed: without a label, it has put them on two sides."
     from sklearn.linear_model import LogisticRegression
-    from course_lm.reviews import _bad, _good
+    from course_lm.reviews import CUES
     model, tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS)
-    with torch.no_grad(): x = torch.stack([model.base_model(**tokenizer(f'The film was {w}.', return_tensors='pt', return_token_type_ids=False)).last_hidden_state[0].mean(0) for w in _good+_bad]).numpy()
+    def vector(word):
+        sentence = tokenizer(f'The film was {word}.', return_tensors='pt', return_token_type_ids=False)
+        return model.base_model(**sentence).last_hidden_state[0].mean(0)
+    with torch.no_grad(): x = torch.stack([vector(w) for w in [*CUES][:40]]).numpy()
     x, y = (x - x.mean(0))/x.std(0), np.repeat([1, 0], 20)
     told = np.r_[0:20:2, 20:40:2]
     guess = LogisticRegression(C=.01).fit(x[told], y[told])
@@ -100,27 +109,33 @@ def test_gpt2_without_pad_gets_one(data, tmp_path):
     assert tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id
     assert model.config.pad_token_id == tokenizer.pad_token_id < model.get_input_embeddings().num_embeddings
     one = predict_proba(model, tokenizer, ['The plot is good.'])[0]
-    assert predict_proba(model, tokenizer, ['The plot is good.', 'word '*60])[0] == pytest.approx(one, abs=1e-5)
+    two = predict_proba(model, tokenizer, ['The plot is good.', 'word '*60])
+    assert two[0] == pytest.approx(one, abs=1e-5)
 
 
 def test_classifier_comes_back_whole(model, tokenizer, data, tmp_path):
     save_lm(model, tokenizer, tmp_path/'c')
     again, tok = load_lm(tmp_path/'c', 'sequence-classification')
     assert again.load_report.new == {} and again.config.id2label == {0: 'negative', 1: 'positive'}
-    np.testing.assert_allclose(predict_proba(again, tok, data['test']), predict_proba(model, tokenizer, data['test']), atol=1e-6)
+    ours, theirs = predict_proba(model, tokenizer, data['test']), predict_proba(again, tok, data['test'])
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_roberta_positions(data):
     from transformers import RobertaConfig, RobertaForSequenceClassification
     tokenizer = train_tokenizer(data['train']['text'], 400, masked=True)
-    model = RobertaForSequenceClassification(RobertaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-                                                           max_position_embeddings=34, pad_token_id=0))
+    config = RobertaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32,
+                           num_hidden_layers=1, num_attention_heads=2,
+                           max_position_embeddings=34, pad_token_id=0)
+    model = RobertaForSequenceClassification(config)
     limit = 34 - 1 # positions start at pad + 1
     assert len(predict_proba(model, tokenizer, ['word '*100])) == 1
-    with pytest.raises(ValueError, match=f'more than the {limit} tokens'): predict_proba(model, tokenizer, ['word'], max_length=limit+1)
+    with refused(f'more than the {limit} tokens'):
+        predict_proba(model, tokenizer, ['word'], max_length=limit+1)
 
 
-def films(n=300, movies=40): return reviews(n, seed=5, length='short').add_column('movie', [f'm{i%movies}' for i in range(n)])
+def films(n=300, movies=40):
+    return reviews(n, seed=5, length='short').add_column('movie', [f'm{i%movies}' for i in range(n)])
 
 
 # mistakes
@@ -131,7 +146,7 @@ def test_most_confident_mistakes():
     ds = Dataset.from_dict({'text': list('abcd'), 'label': [0, 1, 1, 1]})
     assert most_confident_mistakes(run, ds)['text'].tolist() == ['d', 'a', 'c']
     assert (run.correct, run.predictions.tolist()) == (1, [1, 1, 0, 0])
-    with pytest.raises(ValueError, match='not the split of 4'): most_confident_mistakes(run, ds.select([0, 1]))
+    with refused('not the split of 4'): most_confident_mistakes(run, ds.select([0, 1]))
 
 
 # batches
@@ -157,20 +172,22 @@ def test_buckets_save_padding():
     (dict(lengths=[], batch_size=4), 'lengths is empty'), (dict(lengths=[3], batch_size=0), 'batch_size=0'),
     (dict(lengths=[3], batch_size=2, pool=0), 'pool=0')])
 def test_sampler_refuses(kw, text):
-    with pytest.raises(ValueError, match=text): LengthBucketedSampler(**kw)
+    with refused(text): LengthBucketedSampler(**kw)
 
 def test_left_padding(tokenizer):
     import copy
     left = copy.deepcopy(tokenizer)
     left.padding_side = 'left'
     batch = review_batch([{'input_ids': [2, 9, 3]}], left, pad_to=4)
-    assert batch['input_ids'].tolist() == [[0, 2, 9, 3]] and batch['attention_mask'].tolist() == [[0, 1, 1, 1]]
+    assert batch['input_ids'].tolist() == [[0, 2, 9, 3]]
+    assert batch['attention_mask'].tolist() == [[0, 1, 1, 1]]
     assert 'labels' not in batch
 
 def test_no_pad_token(data):
     causal = train_tokenizer(data['train']['text'], 400)
     causal.pad_token = None
-    with pytest.raises(ValueError, match='no pad token'): review_batch([{'input_ids': [1, 2]}, {'input_ids': [1]}], causal)
+    two = [{'input_ids': [1, 2]}, {'input_ids': [1]}]
+    with refused('no pad token'): review_batch(two, causal)
 
 def test_encoding(data, tokenizer):
     enc = encode_reviews(data['train'], tokenizer, 20)
@@ -178,15 +195,16 @@ def test_encoding(data, tokenizer):
     assert [list(r) for r in enc['input_ids']] == theirs and enc['label'][:] == data['train']['label'][:]
     assert enc['length'][:] == [len(t) for t in theirs] and all(enc['truncated'])
     assert tokenizer.truncation_side == 'right'
-    with pytest.raises(ValueError, match='leaves no room'): encode_reviews(['a'], tokenizer, 2)
-    with pytest.raises(ValueError, match="truncation_side='middle'"): encode_reviews(['a'], tokenizer, 9, 'middle')
+    with refused('leaves no room'): encode_reviews(['a'], tokenizer, 2)
+    with refused("truncation_side='middle'"): encode_reviews(['a'], tokenizer, 9, 'middle')
     assert len(encode_reviews([], tokenizer, 9)) == 0
     assert not any(encode_reviews(data['train'], tokenizer)['truncated'])
 
 def test_padding_never_changes_an_answer(model, tokenizer, data):
     one = [predict_proba(model, tokenizer, [t])[0] for t in data['test']['text']]
     for size in (3, 30):
-        np.testing.assert_allclose(predict_proba(model, tokenizer, data['test'], batch_size=size), one, atol=1e-5)
+        some = predict_proba(model, tokenizer, data['test'], batch_size=size)
+        np.testing.assert_allclose(some, one, atol=1e-5)
     assert predict_proba(model, tokenizer, []).shape == (0,)
 
 
@@ -213,7 +231,8 @@ def test_plain_loop_is_the_lectures(tokenizer, data):
     for _ in range(2):
         for idx in order:
             some = data['train'].select(idx)
-            batch = tokenizer(some['text'][:], padding=True, truncation=True, max_length=128, return_tensors='pt')
+            texts = some['text'][:]
+            batch = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors='pt')
             inputs = {k: batch[k] for k in ('input_ids', 'attention_mask')}
             loss = theirs(**inputs, labels=torch.tensor(some['label'][:])).loss
             opt.zero_grad()
@@ -234,8 +253,9 @@ def test_best_epoch_is_kept_and_said(tokenizer, data):
     pytest.fail('the last epoch was the best one ten times: this test shows nothing')
 
 @pytest.mark.parametrize('kw, text', [
-    (dict(recipe='sgd'), "recipe='sgd'"), (dict(keep_best='worst'), "keep_best='worst'"), (dict(keep='best'), "keep='best'"),
-    (dict(epochs=0), 'epochs=0'), (dict(recipe=ADAMW_LINEAR), 'warmup_steps=500'), (dict(max_length=500), 'max_length=500'),
+    (dict(recipe='sgd'), "recipe='sgd'"), (dict(keep_best='worst'), "keep_best='worst'"),
+    (dict(keep='best'), "keep='best'"), (dict(epochs=0), 'epochs=0'),
+    (dict(recipe=ADAMW_LINEAR), 'warmup_steps=500'), (dict(max_length=500), 'max_length=500'),
     (dict(criterion='accuracy', keep_best=True), "criterion='accuracy'")])
 def test_arguments_are_checked_before_work(model, tokenizer, data, kw, text):
     before = {k: v.clone() for k,v in model.state_dict().items()}
@@ -245,9 +265,11 @@ def test_arguments_are_checked_before_work(model, tokenizer, data, kw, text):
 def test_bad_splits(model, tokenizer, data):
     one = data['train'].select([i for i,l in enumerate(data['train']['label']) if l])
     part, none = data['test'].select(range(20)), data['test'].select([])
-    for bad, text in (({**data, 'train': one}, 'all 32 labels of train are 1'), ({**data, 'test': none}, 'test is empty'),
+    for bad, text in (({**data, 'train': one}, 'all 32 labels of train are 1'),
+                      ({**data, 'test': none}, 'test is empty'),
                       ({**data, 'valid': data['test']}, 'valid and test are the same'),
-                      ({**data, 'valid': part}, 'valid and test are the same'), ({**data, 'train': none}, 'train is empty'),
+                      ({**data, 'valid': part}, 'valid and test are the same'),
+                      ({**data, 'train': none}, 'train is empty'),
                       ({'train': data['train'], 'valid': data['valid']}, "no 'test'")):
         with refused(text): train(model, tokenizer, bad)
     with refused('splits=', TypeError): train(model, tokenizer, data['train'])
@@ -256,26 +278,29 @@ def test_bad_splits(model, tokenizer, data):
 
 def test_larger_tokenizer_than_model(model, data):
     large = train_tokenizer(data['train']['text'], 500, masked=True)
-    with refused('use the tokenizer that the model was trained with'): predict_proba(model, large, data['test'])
+    with refused('use the tokenizer that the model was'): predict_proba(model, large, data['test'])
 
 def test_recipes_are_the_lectures():
-    assert (ADAM.schedule, ADAM.weight_decay, ADAM.betas, ADAM.max_grad_norm) == ('constant', 0, (.9, .999), math.inf)
+    assert (ADAM.schedule, ADAM.weight_decay, ADAM.betas) == ('constant', 0, (.9, .999))
+    assert ADAM.max_grad_norm == math.inf
     assert replace(ADAM, schedule='linear', warmup_steps=500, weight_decay=.01) == ADAMW_LINEAR
     assert (ADAM.lr, ADAM.epochs, ADAM.batch_size, ADAM.criterion) == (5e-5, 3, 16, 'valid_accuracy')
 
-@pytest.mark.parametrize('recipe', [ADAM, replace(ADAMW_LINEAR, warmup_steps=.2)], ids=['adam', 'adamw-linear'])
+@pytest.mark.parametrize('recipe', [ADAM, replace(ADAMW_LINEAR, warmup_steps=.2)], ids=['adam', 'linear'])
 def test_recipes_train_and_repeat(tokenizer, data, recipe):
     import random
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
-    def streams(): return random.getstate(), np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist()
+    def streams():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist()
     before, model = streams(), tiny(tokenizer, n_layer=2)
     weights = [p.detach().clone() for p in model.parameters()]
     kw = dict(epochs=3, lr=3e-3, batch_size=8)
     run = train(model, tokenizer, data, recipe, **kw)
     assert len(run.losses) == 3*8 and [h['epoch'] for h in run.history] == [0, 1, 2, 3]
-    assert run.settings['schedule'] == recipe.schedule and run.n_params == sum(p.numel() for p in model.parameters())
+    assert run.settings['schedule'] == recipe.schedule
+    assert run.n_params == sum(p.numel() for p in model.parameters())
     assert all(p.requires_grad for p in model.parameters()) and not model.training
     assert sum(not torch.equal(p, q) for p,q in zip(model.parameters(), weights)) > .8*len(weights)
     assert run.losses == train(tiny(tokenizer, n_layer=2), tokenizer, data, recipe, **kw).losses
@@ -285,7 +310,8 @@ def test_without_decay_and_schedule_adamw_is_adam(tokenizer, data):
     kw = dict(epochs=2, lr=3e-3, batch_size=8)
     adam = train(tiny(tokenizer), tokenizer, data, **kw).losses
     linear = train(tiny(tokenizer), tokenizer, data, ADAMW_LINEAR, warmup_steps=.2, **kw).losses
-    same = train(tiny(tokenizer), tokenizer, data, ADAMW_LINEAR, schedule='constant', warmup_steps=0, weight_decay=0., **kw)
+    plain = replace(ADAMW_LINEAR, schedule='constant', warmup_steps=0, weight_decay=0.)
+    same = train(tiny(tokenizer), tokenizer, data, plain, **kw)
     assert same.losses == adam != linear
     assert train(tiny(tokenizer), tokenizer, data, weight_decay=1., **kw).losses[2:] != adam[2:]
 
@@ -301,7 +327,7 @@ def test_a_head_that_takes_no_part_is_found(tokenizer, data):
     model.out_head = torch.nn.Linear(16, 2)
     with refused('out_head.weight is trainable but took no part'): train(model, tokenizer, data)
     model.requires_grad_(False)
-    with refused('classifier.bias is new and frozen|classifier.weight is new and frozen'): train(model, tokenizer, data)
+    with refused(r'classifier\.\w+ is new and frozen'): train(model, tokenizer, data)
 
 def test_epochs_of_different_lengths(tokenizer, data):
     class Uneven(list):
@@ -339,7 +365,9 @@ def test_classify(model, tokenizer):
 @given(lengths=st.lists(st.integers(1, 500), min_size=1, max_size=300), at=st.integers(0, 100),
        epoch=st.integers(0, 2), budget=st.booleans())
 def test_left_and_taken_up_again_at_the_very_batch(lengths, at, epoch, budget):
-    def make(): return TokenBudgetSampler(lengths, 600, pool=50) if budget else LengthBucketedSampler(lengths, 7, pool=3)
+    def make():
+        if budget: return TokenBudgetSampler(lengths, 600, pool=50)
+        return LengthBucketedSampler(lengths, 7, pool=3)
     sampler, whole = make(), []
     for e in (epoch, epoch+1):
         sampler.set_epoch(e)
@@ -449,7 +477,8 @@ def test_lstm_baseline(data):
     assert a.losses == b.losses != c.losses and len(a.history) == 3
     assert a.chosen_on == 'valid' and a.scored_on == 'test'
     assert a.valid_accuracy == max(h['valid_accuracy'] for h in a.history)
-    assert all(h['seconds'] > 0 for h in a.history) and a.settings['n_words'] <= 100 and a.settings['n_embd'] == 8
+    assert all(h['seconds'] > 0 for h in a.history)
+    assert a.settings['n_words'] <= 100 and a.settings['n_embd'] == 8
     with refused("pooling='first'"): lstm_baseline(data, pooling='first', progress=False)
     two = {k: data[k] for k in ('train', 'test')}
     with refused("no 'valid'"): lstm_baseline(two, progress=False)
@@ -473,19 +502,27 @@ def benchmark(monkeypatch, *args):
 def test_benchmark_keeps_its_runs(tmp_path, monkeypatch, capsys):
     films(400).to_parquet(tmp_path/'train.parquet')
     out = tmp_path/'out.json'
-    small = ('--imdb', tmp_path/'train.parquet', '--out', out, '--epochs', 1, '--n-embd', 16, '--max-length', 64)
+    where = '--imdb', tmp_path/'train.parquet', '--out', out
+    small = *where, '--epochs', 1, '--n-embd', 16, '--max-length', 64
+    encoder = *small, '--only', 'encoder'
     benchmark(monkeypatch, *small, '--only', 'leaks,baselines,lstm')
     benchmark(monkeypatch, *small, '--only', 'baselines', '--baselines', 'majority')
-    benchmark(monkeypatch, *small, '--only', 'encoder', '--pretrain', .02, '--keep', tmp_path/'body', '--vocab-size', 400)
-    benchmark(monkeypatch, *small, '--only', 'encoder', '--encoder', tmp_path/'body', '--name', 'from its folder', '--recipe', 'adam')
+    body, named = tmp_path/'body', ('--name', 'from its folder')
+    benchmark(monkeypatch, *encoder, '--pretrain', .02, '--keep', body, '--vocab-size', 400)
+    benchmark(monkeypatch, *encoder, '--encoder', body, *named, '--recipe', 'adam')
     got = json.loads(out.read_text())
     runs = {r['name']: r for r in got['runs']}
-    assert len(runs) == len(got['runs']) == 9 and {'majority', 'word list', 'NB-SVM', 'LSTM', 'encoder, body that has filled masks', 'from its folder'} <= set(runs)
+    names = {'majority', 'word list', 'NB-SVM', 'LSTM', 'encoder, body that has filled masks',
+             'from its folder'}
+    assert len(runs) == len(got['runs']) == 9 and names <= set(runs)
     for r in got['runs']:
-        assert r['test_accuracy'] == pytest.approx(r['correct']/r['test_reviews'], abs=1e-4) and r['interval'][0] <= r['test_accuracy'] <= r['interval'][1]
-        assert r['chosen_on'] in (None, 'valid') and r['cpu_seconds'] >= 0 and r['machine']['torch'] and r['date']
-    assert len(runs['LSTM']['curve']) == 1 and runs['LSTM']['curve'][0]['minutes'] > 0 and runs['LSTM']['chosen_on'] == 'valid'
-    assert runs['from its folder']['settings']['pretrain_tokens'] > 0 and runs['from its folder']['settings']['recipe'] == 'adam'
+        (low, high), accuracy = r['interval'], r['test_accuracy']
+        assert accuracy == pytest.approx(r['correct']/r['test_reviews'], abs=1e-4) and low <= accuracy <= high
+        assert r['chosen_on'] in (None, 'valid') and r['cpu_seconds'] >= 0
+        assert r['machine']['torch'] and r['date']
+    curve, settings = runs['LSTM']['curve'], runs['from its folder']['settings']
+    assert len(curve) == 1 and curve[0]['minutes'] > 0 and runs['LSTM']['chosen_on'] == 'valid'
+    assert settings['pretrain_tokens'] > 0 and settings['recipe'] == 'adam'
     movies = [r for r in got['leaks'][0]['rows'] if r['with'] == 'the movie']
     assert len(movies) == 3 and not any(r['number'] for r in movies)
     assert 'NB-SVM' in capsys.readouterr().out
@@ -494,36 +531,47 @@ def test_benchmark_takes_tiny_bert_and_its_random_twin(tmp_path, monkeypatch, ca
     films(300).to_parquet(tmp_path/'train.parquet')
     for encoder in ('tiny', 'tiny-scratch'):
         for bf16 in ((), ('--bf16',)):
-            benchmark(monkeypatch, '--imdb', tmp_path/'train.parquet', '--out', tmp_path/f'{len(bf16)}.json', '--only', 'encoder', '--encoder', encoder, '--epochs', 1, '--max-length', 32, '--train', 32, '--valid', 20, '--test', 20, *bf16)
-    full, half = ({r['name']: r for r in json.loads((tmp_path/f'{k}.json').read_text())['runs']} for k in (0, 1))
+            where = '--imdb', tmp_path/'train.parquet', '--out', tmp_path/f'{len(bf16)}.json'
+            sizes = '--epochs', 1, '--max-length', 32, '--train', 32, '--valid', 20, '--test', 20
+            benchmark(monkeypatch, *where, '--only', 'encoder', '--encoder', encoder, *sizes, *bf16)
+    def kept(k): return {r['name']: r for r in json.loads((tmp_path/f'{k}.json').read_text())['runs']}
+    full, half = kept(0), kept(1)
     assert set(full) == set(half) == {'tiny-bert, pretrained', 'tiny-bert, random weights'}
     for name in full:
-        assert full[name]['n_params'] == half[name]['n_params'] and (full[name]['settings']['bf16'], half[name]['settings']['bf16']) == (False, True)
+        assert full[name]['n_params'] == half[name]['n_params']
+        assert [r[name]['settings']['bf16'] for r in (full, half)] == [False, True]
         a, b = full[name]['curve'][0]['train_loss'], half[name]['curve'][0]['train_loss']
         assert a != b and a == pytest.approx(b, abs=.05) # other numbers, the same run
     assert len({r['curve'][0]['train_loss'] for r in full.values()}) == 2
 
 def test_benchmark_takes_the_lectures_csv(tmp_path, monkeypatch, capsys):
     ds = films(300).to_pandas()
-    ds.rename(columns={'text': 'review', 'label': 'sentiment'})[['review', 'sentiment']].to_csv(tmp_path/'movie_data.csv.gz', index=False)
-    benchmark(monkeypatch, '--imdb', tmp_path/'movie_data.csv.gz', '--split', 'lecture', '--out', tmp_path/'o.json', '--only', 'leaks,baselines', '--baselines', 'majority,counts', '--train', 100)
+    ds = ds.rename(columns={'text': 'review', 'label': 'sentiment'})[['review', 'sentiment']]
+    ds.to_csv(tmp_path/'movie_data.csv.gz', index=False)
+    lecture = '--imdb', tmp_path/'movie_data.csv.gz', '--split', 'lecture'
+    some = '--only', 'leaks,baselines', '--baselines', 'majority,counts', '--train', 100
+    benchmark(monkeypatch, *lecture, '--out', tmp_path/'o.json', *some)
     got = json.loads((tmp_path/'o.json').read_text())
-    assert [(r['train_reviews'], r['valid_reviews'], r['test_reviews']) for r in got['runs']] == [(100, 30, 60)]*2
-    with pytest.raises(SystemExit): benchmark(monkeypatch, '--imdb', tmp_path/'movie_data.csv.gz', '--split', 'lecture', '--train', 10_000)
+    sizes = [tuple(r[f'{k}_reviews'] for k in ('train', 'valid', 'test')) for r in got['runs']]
+    assert sizes == [(100, 30, 60)]*2
+    with pytest.raises(SystemExit): benchmark(monkeypatch, *lecture, '--train', 10_000)
     with pytest.raises(SystemExit): benchmark(monkeypatch, '--imdb', 'x', '--only', 'transformer')
 
 def test_what_was_measured_holds():
     results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
     runs = {r['name']: r for r in results['runs'] if r['split'] == 'movie' and r['train_reviews'] == 20_000}
-    assert runs['NB-SVM']['test_accuracy'] >= .90 and runs['LSTM']['test_accuracy'] >= .85 and runs['LSTM']['cpu_seconds'] < 30*60
+    assert runs['NB-SVM']['test_accuracy'] >= .90 and runs['LSTM']['test_accuracy'] >= .85
+    assert runs['LSTM']['cpu_seconds'] < 30*60
     assert runs['NB-SVM']['chosen_on'] is None and all(r['chosen_on'] != 'test' for r in results['runs'])
     assert any(r['split'] == 'lecture' for r in results['runs'])
 
 def test_lesson_shows_what_was_measured():
     results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
     cells = [c for p in sorted((root/'nbs').glob('6*.ipynb')) for c in json.loads(p.read_text())['cells']]
-    shown = ' '.join(''.join(v) for c in cells for o in c.get('outputs', []) for k,v in o.get('data', {}).items() if k == 'text/html')
+    outputs = [o.get('data', {}) for c in cells for o in c.get('outputs', [])]
+    shown = ' '.join(''.join(o.get('text/html', '')) for o in outputs)
     for r in results['runs']:
         if r['split'] == 'lecture' or r['train_reviews'] == 20_000:
-            assert r['name'] in shown and f"{100*r['test_accuracy']:.1f}" in shown and r['date'] in shown, r['name']
+            said = r['name'], f"{100*r['test_accuracy']:.1f}", r['date']
+            assert all(s in shown for s in said), r['name']
     for row in results['leaks'][0]['rows']: assert row['with'] in shown

@@ -35,7 +35,8 @@ def classifier(config, tokenizer, seed=0):
     return load_lm((new_model(config, seed), tokenizer), 'sequence-classification', LABELS, seed=seed)[0]
 
 def tiny(tokenizer, seed=0, max_length=128):
-    return classifier(tiny_bert_config(tokenizer, n_layer=2, n_head=2, n_embd=16, max_length=max_length), tokenizer, seed)
+    config = tiny_bert_config(tokenizer, n_layer=2, n_head=2, n_embd=16, max_length=max_length)
+    return classifier(config, tokenizer, seed)
 
 @pytest.fixture(scope='module')
 def model(tokenizer): return tiny(tokenizer)
@@ -94,7 +95,8 @@ def test_head_and_tail(n, width, share):
 
 def test_head_tail_has_head_and_tail_as_its_ends(tokenizer, data):
     for head, side in ((1., 'right'), (0., 'left')):
-        both, one = encode_head_tail(data['train'], tokenizer, 12, head), encode_reviews(data['train'], tokenizer, 12, side)
+        both = encode_head_tail(data['train'], tokenizer, 12, head)
+        one = encode_reviews(data['train'], tokenizer, 12, side)
         assert list(both['input_ids']) == list(one['input_ids']) and both.column_names == one.column_names
 
 _made = {}
@@ -153,7 +155,8 @@ def test_long_review_errors(model, tokenizer, data, call, text):
     with refused(text): call(model, tokenizer, data['test'])
 
 def test_no_reviews_have_no_answers(model, tokenizer):
-    assert len(predict_windows(model, tokenizer, [])) == len(predict_proba(model, tokenizer, [], log_odds=True)) == 0
+    assert len(predict_windows(model, tokenizer, [])) == 0
+    assert len(predict_proba(model, tokenizer, [], log_odds=True)) == 0
 
 def test_log_odds_are_those_of_the_probabilities(model, tokenizer, data):
     def odds(what): return predict_proba(model, tokenizer, what, log_odds=True)
@@ -163,9 +166,9 @@ def test_log_odds_are_those_of_the_probabilities(model, tokenizer, data):
 
 def test_log_odds_have_no_ceiling(tokenizer):
     "In single precision the probability is 1; the difference of the logits is still told from a larger one."
-    odds = [predict_proba(Bag(tokenizer, {t: w for t in range(len(tokenizer))}), tokenizer, [[5]], log_odds=True)[0]
-            for w in (40., 400.)]
-    assert odds == pytest.approx([40., 400.])
+    for weight in (40., 400.):
+        bag = Bag(tokenizer, dict.fromkeys(range(len(tokenizer)), weight))
+        assert predict_proba(bag, tokenizer, [[5]], log_odds=True)[0] == pytest.approx(weight)
 
 
 # importance
