@@ -27,6 +27,7 @@ MOVED = {
     "tiny_gpt": "models.tiny_gpt_config",
     "tiny_bert": "models.tiny_bert_config",
     "quiet_transformers": "support.machine.quiet",
+    "RULES": "advice.Rules",
     "split_words": "advice.fragmented_words",
     "fair_pairs": "advice.length_matched_pairs",
     "byte_counter": "advice.byte_ngram_bits",
