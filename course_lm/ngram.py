@@ -19,6 +19,10 @@ from .support.randomness import numpy_generator
 
 # %% ../nbs/10_what_is_a_language_model.ipynb #5e386767
 _smoothings = 'none', 'add-k', 'kneser-ney', 'modified-kneser-ney'
+def _check_inside(ids, size):
+    bad = ids[(ids < 0) | (ids >= size)]
+    if bad.size:
+        raise ValueError(f'id {bad[0]} is outside the vocabulary 0..{size-1}: pass vocab_size=len(tokenizer)')
 @checked
 class NGramLM:
     """A language model made of counts, of any order: `fit` it on token ids, then ask for `probs`, `logprobs`
@@ -48,10 +52,8 @@ class NGramLM:
         if not hasattr(self, 'vocab_size'):
             raise ValueError('this model has counted nothing yet: call fit first')
         flat, place = flat_ids(ids)
-        bad = flat[(flat < 0) | (flat >= self.vocab_size)]
-        if not bad.size: return flat, place
-        raise ValueError(f'id {bad[0]} is outside the vocabulary 0..{self.vocab_size-1}: '
-                         'pass vocab_size=len(tokenizer)')
+        _check_inside(flat, self.vocab_size)
+        return flat, place
 
 # %% ../nbs/10_what_is_a_language_model.ipynb #726897c6
 @patch
@@ -62,8 +64,9 @@ def fit(self:NGramLM,
     Raises `ValueError` for an empty text or ids outside the vocabulary. Lesson 1."""
     flat, place = flat_ids(ids)
     if not flat.size: raise ValueError('ids is empty: there is nothing to count')
-    self.vocab_size = self._size or int(flat.max()) + 1
-    self._checked(ids)
+    size = self._size or int(flat.max()) + 1
+    _check_inside(flat, size)
+    self.vocab_size = size
     self._keys, self._counts = [], []
     node = np.zeros(flat.size, np.int64)
     for m in range(1, self.n+1):

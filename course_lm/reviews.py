@@ -203,8 +203,9 @@ def review_label(
 # %% ../nbs/01_reviews.ipynb #83c86621
 _look = {1: 'blue', -1: 'orange', 0: None}
 _cue_word = re.compile(rf"\b({'|'.join(CUES)})\b", re.I)
+@checked
 def show_review(
-    text:str, # one of `reviews`' texts
+    text:Text, # one of `reviews`' texts
 ): # IPython HTML
     "A made-up review with its praise in blue, its blame in orange and its cues underlined. Lesson 0."
     pieces = []

@@ -213,6 +213,9 @@ def test_fit_again_forgets_and_says_what_is_wrong():
     with pytest.raises(TypeError, match="float64"): lm.fit([.5])
     with pytest.raises(ValueError, match="nothing to count"): lm.fit([[], []])
     with pytest.raises(TypeError, match="generator"): NGramLM(1).fit([0]).sample(1, generator="1")
+    before = lm.probs([])
+    with pytest.raises(ValueError, match="id -1 is outside"): lm.fit([7, -1])
+    np.testing.assert_array_equal(lm.probs([]), before)  # a fit that fails leaves the model as it was
     with pytest.raises(ValueError, match="id 5 is outside the vocabulary 0..1"): lm.fit([0, 1]).logprobs([5])
     with pytest.raises(ValueError, match="id 3 is outside the .* 0..2"): NGramLM(2, vocab_size=3).fit([3])
 

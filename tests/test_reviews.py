@@ -106,3 +106,6 @@ def test_picture_escapes_and_colours():
                                        (dict(n=2, seed=-1), "seed=-1 must be")])
 def test_reviews_says_what_is_wrong(bad, text):
     with pytest.raises(ValueError, match=text): reviews(**bad)
+    for function in (review_votes, show_review):
+        with pytest.raises(TypeError, match="text=3 must be a str"): function(3)
+    with pytest.raises(TypeError, match="n=2.5 must be"): reviews(2.5)
