@@ -13,7 +13,7 @@ import numpy as np
 from .support.arrow import runs, to_dataset
 from .support.checks import Count, Flag, OneOf, Refused, Text, TokenId, WrongType, checked, kind
 from .support.files import text_key
-from .support.inputs import ChunkSize, Tail, check_chunk_size, check_cut
+from .support.inputs import ChunkSize, Tail, Takes, check_chunk_size, check_cut
 from .support.kinds import Corpus, Rows, TokenIds, Tokenizer, check_texts
 
 # %% ../nbs/20_chunking.ipynb #0e5a4dac-2
@@ -112,7 +112,7 @@ def chunk_dataset(
     eos_id:TokenId=None, # put after every document that is not empty; None: nothing is put in
     pad_id:int=None, # fills the last chunk where tail='pad'
     specials:Specials=None, # (ids before, ids after) each chunk, or a tokenizer that says them; None: none
-    model=None, # what must be able to take a chunk, as for max_length_of; None: not checked
+    model:Takes=None, # what must be able to take a chunk, as for max_length_of; None: not checked
 ): # Dataset of input_ids, chunk_size a row: all documents end to end; views of the source where they can be
     "Documents joined and cut into chunks. Raises `ValueError` for less than a chunk. Lesson 2."
     arguments = chunk_size, tail, stride, eos_id, pad_id, specials

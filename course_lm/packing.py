@@ -13,7 +13,7 @@ import numpy as np
 from .policies import plan_chunks
 from .support.arrow import pieces, to_dataset
 from .support.checks import Flag, OneOf, checked
-from .support.inputs import ChunkSize, check_chunk_size
+from .support.inputs import ChunkSize, Takes, check_chunk_size
 from .support.kinds import Rows
 
 # %% ../nbs/22_packing.ipynb #8b1e7768
@@ -61,7 +61,7 @@ def pack_dataset(
     chunk_size:ChunkSize, # tokens per chunk
     long:OneOf['split', 'truncate', 'error']='split', # what becomes of a document longer than chunk_size
     pad_id:int=0, # fills the rest of a chunk; any id will do: attention_mask and segment_ids are 0 there
-    model=None, # what must be able to take a chunk, as for max_length_of; None: not checked
+    model:Takes=None, # what must be able to take a chunk, as for max_length_of; None: not checked
 ): # Dataset of input_ids, attention_mask, position_ids (0, ... in each), segment_ids (1, 2, ...; 0: padding)
     "Whole documents side by side, best fit decreasing. Raises `ValueError` for what is too long. Lesson 2."
     if isinstance(ds, Mapping):

@@ -15,7 +15,7 @@ import numpy as np
 from .policies import Lengths, plan_chunks
 from .support.arrow import pieces
 from .support.checks import Count, Positive, Seed, SomeShare, TokenId, WrongType, checked, kind
-from .support.inputs import ChunkSize, Tail, check_cut, max_length_of
+from .support.inputs import ChunkSize, Tail, Takes, check_cut, max_length_of
 from .support.kinds import Tokenizer
 
 # %% ../nbs/23_streaming.ipynb #201ab1bc
@@ -92,7 +92,7 @@ def suggest_chunk_size(
     lengths:Lengths, # (documents,) tokens in each; or a Dataset with input_ids
     tokenizer:Vocabulary, # its vocabulary and model_max_length count; or a number: the size of the vocabulary
     memory:Positive=None, # bytes that a training step's activations may take; None: no limit
-    model=None, # a model or config: its layers and its longest input count as well
+    model:Takes=None, # a model or config: its layers and its longest input count as well
     batch_size:Count=8, # chunks per step
     share:SomeShare=.5, # of the context that uncut documents would give: enough is enough
 )->ChunkAdvice: # .chunk_size, .reason, .table, .plot()

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers as T
 
+from course_lm.chunking import chunk_dataset
 from course_lm.data import train_tokenizer
 from course_lm.models import load_lm
 from course_lm.support.inputs import (
@@ -68,6 +69,13 @@ def test_the_table_wins_over_the_configuration():
             super().__init__()
             self.module = model
     assert max_length_of(Parallel()) == 64
+
+def test_a_name_is_no_model():
+    with pytest.raises(TypeError, match="of='gpt2' must be a model.*load it first"):
+        max_length_of(T.BertConfig(), 'gpt2')
+    with pytest.raises(TypeError, match="model='gpt2' must be a model"): chunk_dataset([[1, 2, 3]], 2, model='gpt2')
+    for bad, error in ((0, ValueError), (2.5, TypeError), (True, TypeError), ([64], TypeError)):
+        with pytest.raises(error, match='of='): max_length_of(bad)
 
 def test_is_causal_asks_for_the_head():
     gpt2, roberta = T.GPT2Config(**GPT2), T.RobertaConfig(**ROBERTA)
