@@ -17,7 +17,7 @@ def assert_same_backbone(
     a:Model, # a transformers model
     b:Model, # another with the same kind of body, whatever is on top
 ):
-    "Assert that two bodies are equal. Raises `AssertionError` with the name of a tensor that is not. Lesson 5."
+    "Assert that two bodies are equal. Raises `AssertionError` with a tensor that is not. Lesson 5."
     x, y = (m.base_model.state_dict() for m in (a, b))
     names = sorted(k for k in x.keys() | y.keys() if not k.startswith('pooler.'))
     for k in names:
