@@ -10,7 +10,7 @@ from course_lm.labels import BertMasking, LMCollator
 from course_lm.models import load_lm
 from tests.toys import a_model, chunks, loaders, same, toks
 
-pytestmark = [pytest.mark.filterwarnings('ignore::FutureWarning'), pytest.mark.filterwarnings('ignore::UserWarning')]
+pytestmark = [pytest.mark.filterwarnings(f'ignore::{kind}') for kind in ('FutureWarning', 'UserWarning')]
 
 class Killed(Exception): pass
 
@@ -30,7 +30,8 @@ def a_run(folder=None, masked=False, model=None, train=None, valid=None, resume=
     made = loaders(masked)
     model = model or a_model(masked)
     kept = Checkpoints(folder, every=3, resume=resume) if folder else None
-    history = ft.train_loop(model, train or made[0], valid or made[1], recipe, checkpoints=kept, progress=False, **changes)
+    given = train or made[0], valid or made[1]
+    history = ft.train_loop(model, *given, recipe, checkpoints=kept, progress=False, **changes)
     return history, model
 
 def assert_same_run(one, two):
@@ -41,26 +42,34 @@ def assert_same_run(one, two):
 @pytest.mark.parametrize('masked', [False, True], ids=['causal', 'masked'])
 def test_any_step(masked, tmp_path, monkeypatch):
     whole = a_run(masked=masked)
-    for stops in ([1], [4, 5], [9], [10, 23]): # within an epoch, at its end, before the first checkpoint, twice
+    # within an epoch, at its end, before the first checkpoint, twice
+    for stops in ([1], [4, 5], [9], [10, 23]):
         folder = tmp_path/str(stops[0])
         for s in stops: killed_at(s, monkeypatch, partial(a_run, folder, masked))
         assert_same_run(whole, a_run(folder, masked))
     at_once, calls = a_run(folder, masked), []
     monkeypatch.setattr(ft.TrainingRun, 'update', lambda *args: calls.append(args))
-    assert_same_run(at_once, a_run(folder, masked)); assert not calls
+    assert_same_run(at_once, a_run(folder, masked))
+    assert not calls
     assert [p.name for p in folder.iterdir()] == ['step-00000024']
     assert {p.suffix for p in (folder/'step-00000024').iterdir()} == {'.json', '.safetensors'}
 
-@pytest.mark.parametrize('kind', ['shuffled by the global stream', 'numpy masks', 'workers', 'list', 'iterator'])
+kinds = 'shuffled by the global stream', 'numpy masks', 'workers', 'list', 'iterator'
+
+@pytest.mark.parametrize('kind', kinds)
 def test_other_loaders(kind, tmp_path, monkeypatch):
     masked = kind == 'numpy masks'
     rows, Loader = chunks(masked)['train'], torch.utils.data.DataLoader
     def train():
-        collate = LMCollator(toks[masked], BertMasking() if masked else None, generator=np.random.default_rng(1) if masked else None)
-        if kind == 'workers': return Loader(rows, batch_sampler=ft.ShuffledBatches(len(rows), 8, 1), collate_fn=collate, num_workers=1)
+        collate = LMCollator(toks[False])
+        if masked: collate = LMCollator(toks[True], BertMasking(), generator=np.random.default_rng(1))
+        if kind == 'workers':
+            order = ft.ShuffledBatches(len(rows), 8, 1)
+            return Loader(rows, batch_sampler=order, collate_fn=collate, num_workers=1)
         loader = Loader(rows, 8, shuffle=True, collate_fn=collate)
         if kind == 'list': return [collate(rows.select(range(i, i+8)).to_list()) for i in range(0, 40, 8)]
-        return iter([collate(rows.select(range(i, i+8)).to_list()) for i in range(0, 40, 4)]) if kind == 'iterator' else loader
+        once = iter([collate(rows.select(range(i, i+8)).to_list()) for i in range(0, 40, 4)])
+        return once if kind == 'iterator' else loader
     n = dict(n_steps=5) if kind == 'iterator' else dict(n_steps=11)
     whole = a_run(masked=masked, train=train(), **n)
     killed_at(4, monkeypatch, lambda: a_run(tmp_path, masked, train=train(), **n))
@@ -80,7 +89,8 @@ def test_other_loaders(kind, tmp_path, monkeypatch):
     (lambda: dict(model=a_model(n_embd=16)), 'model=')])
 def test_another_run_is_refused(changed, said, kept):
     with pytest.raises(ValueError, match=said): a_run(kept, **changed())
-    with pytest.raises(ValueError, match='take the same settings, another folder, or resume=False'): a_run(kept, **changed())
+    with pytest.raises(ValueError, match='take the same settings, another folder, or resume=False'):
+        a_run(kept, **changed())
 
 @pytest.fixture(scope='module')
 def kept(tmp_path_factory):
@@ -98,7 +108,8 @@ def test_only_the_end_may_change(kept, tmp_path):
     shutil.copytree(kept, tmp_path/'run')
     longer, _ = a_run(tmp_path/'run', n_steps=27)
     assert len(longer.steps) == 27 and longer.evals[-1]['step'] == 27
-    with pytest.raises(ValueError, match='n_steps=9: this run has made 27 updates already'): a_run(tmp_path/'run', n_steps=9)
+    with pytest.raises(ValueError, match='n_steps=9: this run has made 27 updates already'):
+        a_run(tmp_path/'run', n_steps=9)
     epochs, _ = a_run(tmp_path/'run', n_steps=None, epochs=14)
     assert len(epochs.steps) == 14*math.ceil(len(loaders()[0])/2)
 
@@ -135,7 +146,8 @@ def test_what_others_wrote_is_never_touched(tmp_path):
         (tmp_path/name/'mine.txt').write_text('mine')
     (tmp_path/'step-00000001').symlink_to(tmp_path/'notes')
     for resume in (True, False):
-        with pytest.raises(ValueError, match='holds mine.txt, which course_lm did not write'): a_run(tmp_path, resume=resume)
+        with pytest.raises(ValueError, match='holds mine.txt, which course_lm did not write'):
+            a_run(tmp_path, resume=resume)
     shutil.rmtree(tmp_path/'step-00000003')
     a_run(tmp_path, resume=False)
     left = sorted(p.name for p in tmp_path.iterdir())
@@ -161,7 +173,8 @@ def test_a_named_one_stays(tmp_path):
     assert len(kept.read('before')['state']['steps']) == 10
     class FromThere(Checkpoints):
         def open(self, run, name=None): return super().open(run, 'before')
-    h = ft.train_loop(a_model(), train, valid, n_steps=12, checkpoints=FromThere(tmp_path, every=10), progress=False)
+    there = FromThere(tmp_path, every=10)
+    h = ft.train_loop(a_model(), train, valid, n_steps=12, checkpoints=there, progress=False)
     assert len(h.steps) == 12
 
 def test_by_the_clock(tmp_path, monkeypatch):
@@ -169,7 +182,8 @@ def test_by_the_clock(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoints, 'save', lambda self, run: saved.append(run.done))
     ft.train_loop(a_model(), loaders()[0], n_steps=6, checkpoints=kept, progress=False)
     assert saved == [6]
-    ft.train_loop(a_model(), loaders()[0], n_steps=6, checkpoints=Checkpoints(tmp_path, seconds=1e-9), progress=False)
+    kept = Checkpoints(tmp_path, seconds=1e-9)
+    ft.train_loop(a_model(), loaders()[0], n_steps=6, checkpoints=kept, progress=False)
     assert saved == [6, *range(1, 7)]
 
 def test_a_module_that_transformers_did_not_make(tmp_path):
@@ -182,6 +196,8 @@ def test_a_module_that_transformers_did_not_make(tmp_path):
             logits = self.also(input_ids)[:, :-1]
             class Out: loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
             return Out
-    def run(n): return ft.train_loop(Bigram(), loaders()[0], n_steps=n, schedule='constant', progress=False, checkpoints=Checkpoints(tmp_path))
+    def run(n):
+        settings = dict(n_steps=n, schedule='constant', progress=False)
+        return ft.train_loop(Bigram(), loaders()[0], checkpoints=Checkpoints(tmp_path), **settings)
     run(4)
     assert len(run(8).steps) == 8

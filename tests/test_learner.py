@@ -10,35 +10,47 @@ from course_lm.models import layer_groups, load_lm
 from course_lm.perplexity import evaluate_lm
 from tests.toys import a_model, chunks, loaders, same, texts, toks
 
-pytestmark = [pytest.mark.filterwarnings('ignore::FutureWarning'), pytest.mark.filterwarnings('ignore::UserWarning')]
+pytestmark = [pytest.mark.filterwarnings(f'ignore::{kind}') for kind in ('FutureWarning', 'UserWarning')]
 
 
 # Groups of layers
 
 def shapes():
     import transformers as t
-    small = dict(vocab_size=300, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)
-    return {'GPT2': t.GPT2Config(vocab_size=300, n_embd=32, n_layer=3, n_head=2, n_positions=64), 'Bert': t.BertConfig(**small), 'Roberta': t.RobertaConfig(**small),
-            'DistilBert': t.DistilBertConfig(vocab_size=300, dim=32, n_layers=3, n_heads=2, hidden_dim=64, max_position_embeddings=64),
-            'ModernBert': t.ModernBertConfig(**small, pad_token_id=0, bos_token_id=1, eos_token_id=1, cls_token_id=1, sep_token_id=2)}
+    small = dict(vocab_size=300, hidden_size=32, num_hidden_layers=3, num_attention_heads=2,
+                 intermediate_size=64, max_position_embeddings=64)
+    distil = dict(vocab_size=300, dim=32, n_layers=3, n_heads=2, hidden_dim=64, max_position_embeddings=64)
+    ids = dict(pad_token_id=0, bos_token_id=1, eos_token_id=1, cls_token_id=1, sep_token_id=2)
+    return {'GPT2': t.GPT2Config(vocab_size=300, n_embd=32, n_layer=3, n_head=2, n_positions=64),
+            'Bert': t.BertConfig(**small), 'Roberta': t.RobertaConfig(**small),
+            'DistilBert': t.DistilBertConfig(**distil), 'ModernBert': t.ModernBertConfig(**small, **ids)}
 
 @pytest.mark.parametrize('head', ['LM', 'ForSequenceClassification', 'Model'])
 @pytest.mark.parametrize('shape', ['GPT2', 'Bert', 'Roberta', 'DistilBert', 'ModernBert'])
 def test_layer_groups(shape, head):
     import transformers as t
-    suffix = head if head != 'LM' else 'LMHeadModel' if shape == 'GPT2' else 'ForMaskedLM'
+    suffix = 'LMHeadModel' if shape == 'GPT2' else 'ForMaskedLM'
+    if head != 'LM': suffix = head
     model = getattr(t, shape + suffix)(shapes()[shape])
     groups = layer_groups(model)
     names = {id(p): n for n,p in model.named_parameters()}
-    assert list(groups)[:4] == ['embeddings', 'block 0', 'block 1', 'block 2'] and set(groups) <= {'embeddings', 'block 0', 'block 1', 'block 2', 'head'}
+    assert list(groups)[:4] == ['embeddings', 'block 0', 'block 1', 'block 2']
+    assert set(groups) <= {'embeddings', 'block 0', 'block 1', 'block 2', 'head'}
     found = [id(p) for g in groups.values() for p in g]
     assert sorted(found) == sorted(names) and len(set(found)) == len(found)
     assert any(p is model.get_input_embeddings().weight for p in groups['embeddings'])
-    if head == 'LM': assert any(p is model.get_output_embeddings().weight for p in groups['embeddings']), 'tied: used first at the input'
-    assert all('mbedding' in names[id(p)] or names[id(p)].split('.')[-2] in ('wte', 'wpe') for p in groups['embeddings'])
-    for i in range(3): assert all(f'.{i}.' in names[id(p)] for p in groups[f'block {i}']) and len(groups[f'block {i}']) == len(groups['block 1']) + (shape == 'ModernBert' and i == 0)*-1
-    if head == 'ForSequenceClassification': assert any('classifier' in names[id(p)] or 'score' in names[id(p)] for p in groups['head'])
-    assert [len(g) for g in layer_groups(torch.nn.ModuleDict({'lm': model})).values()] == [len(g) for g in groups.values()]
+    if head == 'LM':
+        tied = model.get_output_embeddings().weight # used first at the input
+        assert any(p is tied for p in groups['embeddings'])
+    of_embeddings = [names[id(p)] for p in groups['embeddings']]
+    assert all('mbedding' in n or n.split('.')[-2] in ('wte', 'wpe') for n in of_embeddings)
+    for i in range(3):
+        assert all(f'.{i}.' in names[id(p)] for p in groups[f'block {i}'])
+        assert len(groups[f'block {i}']) == len(groups['block 1']) + (shape == 'ModernBert' and i == 0)*-1
+    if head == 'ForSequenceClassification':
+        assert any('classifier' in names[id(p)] or 'score' in names[id(p)] for p in groups['head'])
+    wrapped = layer_groups(torch.nn.ModuleDict({'lm': model}))
+    assert [len(g) for g in wrapped.values()] == [len(g) for g in groups.values()]
 
 def test_models_without_blocks():
     with pytest.raises(ValueError, match='no nn.ModuleList of blocks'): layer_groups(torch.nn.Linear(2, 2))
@@ -73,7 +85,8 @@ def test_the_data_block_gives_the_same_batches():
         data = chunks(masked)
         rows, n = datasets.concatenate_datasets([data['train'], data['valid']]), len(data['train'])
         block = DataBlock(blocks=lm_block(toks[masked]), splitter=IndexSplitter(range(n, len(rows))))
-        a, b = block.dataloaders(rows, batch_size=8, device='cpu'), lm_dataloaders(data, toks[masked], batch_size=8, device='cpu')
+        a = block.dataloaders(rows, batch_size=8, device='cpu')
+        b = lm_dataloaders(data, toks[masked], batch_size=8, device='cpu')
         for i in (0, 1):
             one, two = list(a[i]), list(b[i])
             assert len(one) == len(two) > 2
@@ -84,7 +97,8 @@ def test_the_data_block_gives_the_same_batches():
         same(again.one_batch()[1], a[1].one_batch()[1])
         learn = lm_learner(a, a_model(masked))
         with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
-        assert learn.validate()[0] == pytest.approx(evaluate_lm(learn.lm, loaders(masked)[1]).cross_entropy, rel=1e-4)
+        score = evaluate_lm(learn.lm, loaders(masked)[1])
+        assert learn.validate()[0] == pytest.approx(score.cross_entropy, rel=1e-4)
 
 def test_a_learner_exports_a_folder_without_a_pickle(tmp_path):
     dls = lm_dataloaders(chunks(), toks[False], batch_size=8, device='cpu')
@@ -99,13 +113,16 @@ def test_losses_and_half_precision():
     dls = lm_dataloaders(chunks(), toks[False], batch_size=8, device='cpu')
     class Half(Callback): # what to_bf16 does on a GPU
         order = 10
-        def before_batch(self): self.c = torch.autocast('cpu', torch.bfloat16); self.c.__enter__()
+        def before_batch(self):
+            self.c = torch.autocast('cpu', torch.bfloat16)
+            self.c.__enter__()
         def after_pred(self):
             from fastai.torch_core import to_float
             self.learn.pred = to_float(self.pred)
         def after_loss(self): self.c.__exit__(None, None, None)
     out = {}
-    for name,kw in {'model': dict(loss='model'), 'fastai': dict(loss='fastai'), 'half': dict(cbs=[Half()])}.items():
+    ways = {'model': dict(loss='model'), 'fastai': dict(loss='fastai'), 'half': dict(cbs=[Half()])}
+    for name,kw in ways.items():
         learn = lm_learner(dls, a_model(dropout=0.), **kw)
         with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
         out[name] = learn.recorder.values[-1]
@@ -120,12 +137,13 @@ def test_the_shipped_models_in_fastai(objective):
     assert sum(p.numel() for g in groups.values() for p in g) == sum(p.numel() for p in lm.parameters())
     data = lm_datasets(texts[:40], texts[40:], tok, 32)
     learn = lm_learner(lm_dataloaders(data, tok, batch_size=8, device='cpu'), lm)
-    score = lambda: evaluate_lm(lm, ft.lm_loaders(data, tok, batch_size=8)[1]).cross_entropy
+    def score(): return evaluate_lm(lm, ft.lm_loaders(data, tok, batch_size=8)[1]).cross_entropy
     knew, before = score(), {k: [p.detach().clone() for p in g] for k,g in groups.items()}
     assert knew < math.log(len(tok)), 'a model that has read knows something'
     learn.freeze_to(-2)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-3)
-    assert [k for k,g in groups.items() if any(not torch.equal(a, b) for a,b in zip(g, before[k]))] == ['block 3', 'head']
+    moved = [k for k,g in groups.items() if any(not torch.equal(a, b) for a,b in zip(g, before[k]))]
+    assert moved == ['block 3', 'head']
     assert learn.recorder.values[-1][1] == pytest.approx(score(), rel=1e-4) and score() < knew
 
 
@@ -133,7 +151,8 @@ def test_the_shipped_models_in_fastai(objective):
 def test_fastai_sees_the_same_batches_and_losses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data, tok = chunks(), toks[False]
-    dls, (train, valid) = lm_dataloaders(data, tok, batch_size=8, device='cpu'), ft.lm_loaders(data, tok, batch_size=8)
+    dls = lm_dataloaders(data, tok, batch_size=8, device='cpu')
+    train, valid = ft.lm_loaders(data, tok, batch_size=8)
     def run(loss, epochs=2):
         learn = lm_learner(dls, a_model(dropout=0.), loss=loss)
         with learn.no_bar(), learn.no_logging():
@@ -143,10 +162,12 @@ def test_fastai_sees_the_same_batches_and_losses(tmp_path, monkeypatch):
     a, b = run('model'), run('fastai')
     torch.testing.assert_close(torch.stack(a.recorder.losses), torch.stack(b.recorder.losses))
     score = evaluate_lm(a.lm, valid)
-    assert a.recorder.values[-1][1] == pytest.approx(score.cross_entropy, rel=1e-4) and a.recorder.values[-1][2] == pytest.approx(score.perplexity, rel=1e-4)
+    assert a.recorder.values[-1][1] == pytest.approx(score.cross_entropy, rel=1e-4)
+    assert a.recorder.values[-1][2] == pytest.approx(score.perplexity, rel=1e-4)
     assert list(tmp_path.iterdir()) == []
     for epoch in range(2):
-        dls.train.epoch = epoch; train.batch_sampler.set_epoch(epoch)
+        dls.train.epoch = epoch
+        train.batch_sampler.set_epoch(epoch)
         mine, theirs = list(train), [x for x,_ in dls.train]
         assert len(mine) == len(theirs)
         for x,y in zip(mine, theirs): same(x['input_ids'], y['input_ids'])

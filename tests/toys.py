@@ -21,5 +21,7 @@ def a_model(masked=False, dropout=.1, seed=42, n_embd=32):
     return new_model(config(toks[masked], n_layer=2, n_embd=n_embd, dropout=dropout), seed=seed)
 
 
-def chunks(masked=False, start=0): return lm_datasets(texts[start:start+40], texts[start+40:], toks[masked], 16)
-def loaders(masked=False, batch_size=8): return lm_loaders(chunks(masked), toks[masked], batch_size=batch_size)
+def chunks(masked=False, start=0):
+    return lm_datasets(texts[start:start+40], texts[start+40:], toks[masked], 16)
+def loaders(masked=False, batch_size=8):
+    return lm_loaders(chunks(masked), toks[masked], batch_size=batch_size)
