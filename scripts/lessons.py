@@ -88,7 +88,9 @@ def read(path: Path):
 
 
 def write(nb, path: Path) -> None:
-    "Write a notebook whole or not at all."
+    "Write a notebook whole or not at all; a source is a list of lines, as git compares them."
+    for cell in nb["cells"]:
+        if isinstance(cell["source"], str): cell["source"] = cell["source"].splitlines(keepends=True)
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(part, path)
