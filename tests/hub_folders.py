@@ -6,7 +6,7 @@ import torch
 
 
 def distilbert_folder(folder, texts):
-    "As the hub has it for distilbert-base-uncased: config, weights, and a WordPiece tokenizer in three files."
+    "As the hub has it for distilbert-base-uncased: config, weights, a WordPiece tokenizer in three files."
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import DistilBertConfig, DistilBertForMaskedLM
 

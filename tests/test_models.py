@@ -201,9 +201,8 @@ def test_every_bad_pad_token_is_mended(lm, tok, tmp_path, pad):
     torch.testing.assert_close(logits(model)[..., :300], before)
     labels = LMCollator(good)([{'input_ids': [5, 6, 0]}, {'input_ids': [5, 0]}])['labels']
     assert (labels == 0).sum() == 2
-    assert fix_pad(model, good) == good.pad_token_id and model.get_input_embeddings().weight.shape[0] == len(
-        good
-    )
+    assert fix_pad(model, good) == good.pad_token_id
+    assert model.get_input_embeddings().weight.shape[0] == len(good)
 
 
 def hub_error(name):
@@ -318,28 +317,24 @@ def test_from_scratch_has_the_shape_of_the_model():
     tiny, tok = load_lm('tiny')
     own = train_tokenizer(python_docs()[:40], 500)
     a, b = (new_model(tiny.config, s, own) for s in (1, 1))
-    same = lambda m: {
-        k: tuple(v.shape)
-        for k, v in m.state_dict().items()
-        if k not in ('transformer.wte.weight', 'lm_head.weight')
-    }
-    assert (
-        same(a) == same(tiny)
-        and a.get_input_embeddings().weight.shape == (500, tiny.config.n_embd)
-        and a.config.eos_token_id == own.eos_token_id
-    )
-    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items()) and not torch.equal(
-        a.transformer.wpe.weight, tiny.transformer.wpe.weight
-    )
+    tables = ('transformer.wte.weight', 'lm_head.weight')
+
+    def shapes(m):
+        return {k: tuple(v.shape) for k, v in m.state_dict().items() if k not in tables}
+
+    assert shapes(a) == shapes(tiny)
+    assert a.get_input_embeddings().weight.shape == (500, tiny.config.n_embd)
+    assert a.config.eos_token_id == own.eos_token_id
+    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+    assert not torch.equal(a.transformer.wpe.weight, tiny.transformer.wpe.weight)
 
 
 def test_reference_texts_are_kept_with_the_model(tmp_path, tok, lm):
     model = lm
     folder = save_lm(model, tok, tmp_path / 'm', reference_texts=['ein Text', 'ein änderer'])
     m, t = load_lm(folder)
-    assert reference_texts(m) == reference_texts(folder) == ['ein Text', 'ein änderer'] and not list(
-        folder.glob('*.new')
-    )
+    assert reference_texts(m) == reference_texts(folder) == ['ein Text', 'ein änderer']
+    assert not list(folder.glob('*.new'))
     with pytest.raises(TypeError, match=r'reference_texts\[0\]=3 must be a str'):
         save_lm(model, tok, folder, reference_texts=[3])
     assert len(reference_texts(folder)) == 2

@@ -1,4 +1,4 @@
-"The models inside the package: what is in their folders, that the wheel carries them, that they know what their cards say."
+"The models inside the package: their folders, the wheel, and that they know what their cards say."
 
 import json, re
 from pathlib import Path
