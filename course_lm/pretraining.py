@@ -7,9 +7,10 @@ __all__ = ['PretrainHistory', 'PretrainRecipe', 'pretrain', 'compression_baselin
 
 # %% ../nbs/71_pretraining.ipynb #imports
 import lzma, math, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from .labels import BertMasking, CausalLabels, LabelStrategy, LMCollator
 from .perplexity import evaluate_lm, token_bytes
 from .scratch import training_speed
 from .support.checks import (
-    Count, Flag, NotAll, NotNegative, OneOf, Positive, Rate, Refused, Text, WrongType, checked, kind)
+    Count, Flag, NotAll, NotNegative, Positive, Rate, Refused, Text, WrongType, checked, kind)
 from .support.inputs import IGNORE_INDEX, is_causal
 from .support.kinds import Model, Tokenizer, WarmupSteps
 from .support.randomness import epoch_order, seeded
@@ -139,9 +140,9 @@ class PretrainRecipe(Recipe):
     betas:tuple[NotAll, NotAll] = (.9, .95) # of AdamW
     decay:NotAll = .2 # share of the run that the decay takes
     minutes:Positive = None # of training, over all sessions, in place of n_steps: the clock begins the decay
-    optimizer:OneOf['adamw', 'muon'] = 'adamw' # 'muon': MuonAdamW
+    optimizer:Literal['adamw', 'muon'] = 'adamw' # 'muon': MuonAdamW
     strategy:LabelStrategy = None # of the labels; None: causal, or 30 % masks where the model is a masked one
-    bf16:Flag|OneOf['auto'] = False # 16-bit arithmetic where it is safe; 'auto': if it turns out to be faster
+    bf16:Flag|Literal['auto'] = False # 16-bit arithmetic where it is safe; 'auto': if it turns out to be faster
     compile:Flag = False # torch.compile: needs a C++ compiler, pays off after minutes
 
 # %% ../nbs/71_pretraining.ipynb #chunks-kind
@@ -190,14 +191,16 @@ def pretrain(
     return run.finish()
 
 # %% ../nbs/71_pretraining.ipynb #0b60e7fd
+def _xz_size(text): return len(lzma.compress(text.encode(), preset=9)) if text else 0
+
+@checked
 def compression_baseline(
-    text:str, # to be compressed
-    given:str='', # what the compressor has seen before
+    text:Text, # to be compressed
+    given:Text='', # what the compressor has seen before
 )->float: # bits per byte of text
-    "What `xz` needs for a text, after another one: a rival that knows no language. Raises `ValueError` for an empty text. Lesson 7."
-    if not text: raise ValueError('text is empty: there is nothing to compress')
-    size = lambda s: len(lzma.compress(s.encode(), preset=9))
-    return 8*(size(given + text) - (size(given) if given else 0)) / len(text.encode())
+    "What `xz` needs for a text, after another one: a rival that knows no language. Lesson 7."
+    if not text: raise ValueError("text='' is empty: there is nothing to compress")
+    return 8*(_xz_size(given + text) - _xz_size(given)) / len(text.encode())
 
 # %% ../nbs/71_pretraining.ipynb #pretraining-run
 class PretrainingRun(TrainingRun):
@@ -233,7 +236,8 @@ class PretrainingRun(TrainingRun):
         return self.history
 
 def _settings(recipe, chunks): # dict for a JSON file
-    return asdict(recipe) | dict(strategy=repr(recipe.strategy), betas=list(recipe.betas), chunks=list(chunks.shape))
+    plain = dict(strategy=repr(recipe.strategy), betas=list(recipe.betas), chunks=list(chunks.shape))
+    return asdict(recipe) | plain | dict(processes=_processes()[1])
 
 def _sizes(tokenizer): # bytes of each token; None: not known
     try: return token_bytes(tokenizer)
