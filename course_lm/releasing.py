@@ -19,9 +19,9 @@ from .labels import BertMasking, LMCollator
 from .ngram import NGramLM
 from .perplexity import TokenAccuracy, evaluate_lm
 from .predictions import generate_text
-from .pretraining import PretrainHistory, compression_baseline
+from .pretraining import PretrainHistory
 from .scoring import score_texts
-from .scratch import count_flops, count_parameters, deduplicate
+from .scratch import compression_baseline, count_flops, count_parameters, deduplicate
 from .support.checks import Count, Natural, Text, checked
 from .support.inputs import ceil_div, is_causal, max_length_of
 from .support.kinds import Model, TokenIds, Tokenizer

@@ -12,7 +12,8 @@ from course_lm.data import python_docs, train_tokenizer
 from course_lm.finetuning import decay_groups, lm_optimizer
 from course_lm.labels import BertMasking
 from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
-from course_lm.pretraining import MuonAdamW, batch_indices, compression_baseline, newton_schulz, pretrain
+from course_lm.pretraining import MuonAdamW, batch_indices, newton_schulz, pretrain
+from course_lm.scratch import compression_baseline
 from course_lm.releasing import cut, encode
 
 root = Path(__file__).parents[1]

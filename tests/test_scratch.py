@@ -4,7 +4,7 @@ import torch
 
 from course_lm.data import python_docs, train_tokenizer
 from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
-from course_lm.scratch import count_flops, count_parameters, deduplicate, fertility, plan_run, show_tokens
+from course_lm.scratch import LEFT_OUT, TOKEN_COLOURS, count_flops, count_parameters, deduplicate, fertility, plan_run, show_tokens
 
 
 @pytest.fixture(scope='module')
@@ -57,3 +57,12 @@ def test_counts_by_formula(make, kw):
 def test_plan():
     plan = plan_run(tiny_gpt_config(500), 128, 1000., 50_000, minutes=2)
     assert plan.seconds == 120 and plan.epochs == 2.4 and 'M parameters' in repr(plan)
+
+
+def test_each_token_has_a_box_and_what_no_token_covers_is_marked(docs):
+    code = "def f(a):\n    return a < 1\n"
+    tok = train_tokenizer(docs, 400)
+    picture = show_tokens(tok, code).data
+    assert sum(picture.count(f"background:{c}") for c in TOKEN_COLOURS) == len(tok(code)["input_ids"])
+    assert LEFT_OUT not in picture and "&lt;" in picture
+    assert LEFT_OUT in show_tokens(train_tokenizer(docs, 400, "wordpiece"), code).data
