@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-import numpy as np
-import torch
+import numpy as np, torch
 from fastcore.basics import patch
 
 from .finetuning import History, Recipe, Schedule, TrainingRun, gradient, lm_optimizer, lr_factor, n_scored
@@ -22,7 +21,7 @@ from .perplexity import evaluate_lm, token_bytes
 from .scratch import training_speed
 from .support.checks import (
     Count, Flag, NotAll, NotNegative, Positive, Rate, Refused, WrongType, checked, kind)
-from .support.inputs import IGNORE_INDEX, is_causal
+from .support.inputs import IGNORE_INDEX, check_vocab, is_causal
 from .support.kinds import Model, Tokenizer, WarmupSteps
 from .support.randomness import epoch_order, seeded
 
@@ -224,12 +223,12 @@ class PretrainingRun(TrainingRun):
         return self.history
 
 def _settings(recipe, chunks): # dict for a JSON file
-    plain = dict(strategy=repr(recipe.strategy), betas=list(recipe.betas), chunks=list(chunks.shape))
-    return asdict(recipe) | plain | dict(processes=_processes()[1])
+    found = dict(chunks=list(chunks.shape), processes=_processes()[1])
+    return asdict(recipe) | dict(strategy=repr(recipe.strategy), betas=list(recipe.betas), **found)
 
 def _sizes(tokenizer): # bytes of each token; None: not known
     try: return token_bytes(tokenizer)
-    except ValueError: return None
+    except ValueError: return
 
 # %% ../nbs/71_pretraining.ipynb #fix-end
 @patch
@@ -363,14 +362,10 @@ def _check_fit(model, tokenizer, chunks, recipe):
         raise ValueError(f"minutes={recipe.minutes}: schedule={recipe.schedule!r} must know its end beforehand: "
                          "give n_steps, or take 'wsd'")
     batch_indices(0, len(chunks), recipe.batch_size)
-    n = _processes()[1]
-    if recipe.batch_size < n:
-        raise ValueError(f'batch_size={recipe.batch_size} is less than the {n} processes: '
+    if recipe.batch_size < _processes()[1]:
+        raise ValueError(f'batch_size={recipe.batch_size} is less than the {_processes()[1]} processes: '
                          'each needs a chunk of every batch')
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise ValueError(f'the tokenizer has {len(tokenizer)} tokens, and the model embeddings for {rows}: '
-                         'make the config with this tokenizer')
+    check_vocab(model, tokenizer)
 
 def _settle(recipe, model, chunks, checkpoints):
     "The recipe with nothing left open."
