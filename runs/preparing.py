@@ -1,4 +1,4 @@
-"""What train_tiny does before and after training: the command line, tokens on disk, what must fit, notes for the card."""
+"""What train_tiny does before and after training: the command line, tokens on disk, notes for the card."""
 import argparse, hashlib, json, shlex, time
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 from course_lm.checkpoints import Checkpoints
 from course_lm.data import train_tokenizer
 from course_lm.releasing import encode, read_folder, split_documents
+from course_lm.support.files import check_folder
 
 
 def arguments(argv, about):
@@ -21,7 +22,8 @@ def arguments(argv, about):
     p.add_argument('--work', required=True, help='folder for tokens and checkpoints; outside the repository')
     p.add_argument('--run', default='run', help='name of the run inside --work')
     p.add_argument('--start', metavar='FOLDER',
-                   help='a model whose tokenizer and weights the run begins with, in place of new ones; take a --run of its own, and another --seed for another order')
+                   help='a model whose tokenizer and weights the run begins with, in place of new ones; '
+                         'take a --run of its own, and another --seed for another order')
     p.add_argument('--out', help='folder for the finished model, with its card')
     p.add_argument('--home', help='folder of a causal model whose home.json is put beside a masked one')
     p.add_argument('--measure', action='store_true',
@@ -60,17 +62,21 @@ def arguments(argv, about):
         p.error('--start and --out are one folder: what the run began with would be lost')
     if a.start and not (Path(a.start).expanduser()/'config.json').exists():
         p.error(f'--start {a.start} is no folder of a model: it has no config.json')
+    if a.out and not a.measure: # before hours of training, not after them
+        try: check_folder(a.out, '--out')
+        except ValueError as e: p.error(str(e))
     return a
 
 
 def prepare(a, theirs=None):
-    "Tokenizer (`theirs`, or a new one), tokens of train, valid and test, and the report; made once, kept in --work."
+    "Tokenizer (`theirs`, or a new one), tokens of train, valid and test, and the report; kept in --work."
     folder = Path(a.work)/f'{a.objective}-{len(theirs) if theirs else a.vocab}'
     files = _files(a)
     if (folder/'report.json').exists(): _check_prepared(a, folder, files, theirs)
     else: _make(a, folder, files, theirs)
     tokens = {name: np.load(folder/f'{name}.npy', mmap_mode='r') for name in ('train', 'valid', 'test')}
-    return AutoTokenizer.from_pretrained(folder/'tokenizer'), tokens, json.loads((folder/'report.json').read_text())
+    report = json.loads((folder/'report.json').read_text())
+    return AutoTokenizer.from_pretrained(folder/'tokenizer'), tokens, report
 
 
 def _files(a):
@@ -81,11 +87,13 @@ def _files(a):
 
 def _check_prepared(a, folder, files, theirs):
     if theirs and AutoTokenizer.from_pretrained(folder/'tokenizer').get_vocab() != theirs.get_vocab():
-        raise SystemExit(f'{folder} holds tokens of another tokenizer than that of --start {a.start}: take another --work')
+        raise SystemExit(f'{folder} holds tokens of another tokenizer than that of --start {a.start}: '
+                         'take another --work')
     was = json.loads((folder/'report.json').read_text())['files']
     if was == files: return
     there, here = (f'{len(fs)} files, {sum(n for _,n in fs):,} bytes' for fs in (was, files))
-    raise SystemExit(f'{folder} holds the tokens of another corpus ({there}; --corpus has {here}): take another --work')
+    raise SystemExit(f'{folder} holds the tokens of another corpus ({there}; --corpus has {here}): '
+                     'take another --work')
 
 
 def _make(a, folder, files, theirs):
@@ -129,7 +137,7 @@ def check_beginning(a, first):
 
 
 def earlier_runs(folder):
-    "What the weights in a folder have behind them: the runs that their training.json tells of, the oldest first."
+    "What the weights in a folder have behind them: the runs that training.json tells of, the oldest first."
     path = Path(folder).expanduser()/'training.json'
     if not path.exists(): return []
     last = json.loads(path.read_text())
@@ -137,19 +145,20 @@ def earlier_runs(folder):
 
 
 def notes(a, report, home, recited):
-    parts = ['Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files named '
-             f'test* were not read{" in this run" if a.start else ""}.',
+    parts = ['Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files '
+             f'named test* were not read{" in this run" if a.start else ""}.',
              f'{report["train_bytes"]:,} bytes of training text, {report["train_tokens"]:,} tokens.',
              'A small model made for a course: what it writes means nothing.']
     if a.start:
-        parts.append(f'It began with the tokenizer and the weights of {Path(a.start).name}; what is said here of text '
-                     'is said of this run.')
+        parts.append(f'It began with the tokenizer and the weights of {Path(a.start).name}; what is said here of '
+                     'text is said of this run.')
     if a.note: parts.append(a.note)
     if home:
         whose = f'{Path(a.home).name} wrote by itself' if a.objective == 'masked' else (
-            f'the model wrote by itself ({recited} more were left out, since they had 20 tokens in a row of the '
-            'training text)')
-        parts.append(f'home.json holds {len(home)} texts that {whose}: they stand for text like that which it has read.')
+            f'the model wrote by itself ({recited} more were left out, since they had 20 tokens in a row of '
+            'the training text)')
+        parts.append(f'home.json holds {len(home)} texts that {whose}: they stand for text like that which it '
+                     'has read.')
     return ' '.join(parts)
 
 

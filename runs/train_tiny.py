@@ -1,12 +1,12 @@
-"""Train one of the course's small language models from scratch on folders of text. Lesson 7 explains every part.
+"""Train one of the course's small language models from scratch on folders of text. Lesson 7 explains it.
 
     python -m runs.train_tiny --objective causal --corpus FOLDER FOLDER --minutes 120 --work WORK --out FOLDER
 
-A corpus folder holds .parquet files (a column text, perhaps movie and label) and .txt files (WikiText's form). Files
-named test* are never read for training, nor is text of held-out movies: see `split_documents`. WORK gets tokens and
-checkpoints (never commit it); a run that was stopped goes on when the same command is given again. A corpus of your
-own needs a WORK of its own, a model of another shape a --run of its own. Two cores are used best by two processes,
-each with half of every batch:  torchrun --nproc-per-node 2 -m runs.train_tiny ...
+A corpus folder holds .parquet files (a column text, perhaps movie and label) and .txt files (WikiText's form).
+Files named test* are never read for training, nor is text of held-out movies: see `split_documents`. WORK gets
+tokens and checkpoints (never commit it); a run that was stopped goes on when the same command is given again. A
+corpus of your own needs a WORK of its own, a model of another shape a --run of its own. Two cores are used best
+by two processes, each with half of every batch:  torchrun --nproc-per-node 2 -m runs.train_tiny ...
 """
 import json, os, sys
 from pathlib import Path
@@ -29,8 +29,9 @@ def recipe_of(a):
     "The recipe that the command line asks for."
     strategy = BertMasking(a.mask) if a.objective == 'masked' else None
     return PretrainRecipe(
-        n_steps=a.steps, minutes=a.minutes, batch_size=a.bs, accumulate=a.accumulate, lr=a.lr, warmup_steps=a.warmup,
-        decay=a.decay, optimizer=a.optimizer, strategy=strategy, bf16={'no': False, 'yes': True, 'auto': 'auto'}[a.bf16],
+        n_steps=a.steps, minutes=a.minutes, batch_size=a.bs, accumulate=a.accumulate, lr=a.lr,
+        warmup_steps=a.warmup, decay=a.decay, optimizer=a.optimizer, strategy=strategy,
+        bf16={'no': False, 'yes': True, 'auto': 'auto'}[a.bf16],
         compile=a.compile, eval_every=a.eval_every, seed=a.seed)
 
 

@@ -31,7 +31,10 @@ PRINTED = {"cells": 80, "words": 3500, "long cells": 50}
 # module.
 FAMILIES = ("support.checks", "support.kinds")
 # (rule, what it is about) -> (budget, reason): at most five.
-RAISED = {("parameters", "finetuning.train_loop"): (9, "the last one, **changes, is fields of the recipe")}
+RAISED = {
+    ("parameters", "finetuning.train_loop"): (9, "the last one, **changes, is fields of the recipe"),
+    ("parameters", "pretraining.pretrain"): (9, "the last one, **changes, is fields of the recipe"),
+}
 # Rules that the tree does not keep yet. Empty when the house is built.
 TO_DO = {"lines", "columns", "parameters", "lesson names", "support names", "exported cell", "default_exp",
          "layering", "private import", "leftover", "style"}
