@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
+readme = here / "README.md"
 settings = ConfigParser()
 settings.read(here / "settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
@@ -12,10 +13,13 @@ extras = {extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "brow
 
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], license="Apache-2.0",
-    author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"], keywords=cfg["keywords"].split(),
-    long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
+    author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"],
+    keywords=cfg["keywords"].split(),
+    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown", python_requires=f">={cfg['min_python']}",
-    packages=find_packages(include=["course_lm", "course_lm.*"]), package_data={"course_lm": ["pretrained/*/*", "texts/*"]}, zip_safe=False,
+    packages=find_packages(include=["course_lm", "course_lm.*"]),
+    package_data={"course_lm": ["pretrained/*/*", "texts/*"]}, zip_safe=False,
     install_requires=cfg["requirements"].split(), extras_require=extras,
-    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
+    entry_points={"console_scripts": cfg["console_scripts"].split(),
+                  "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

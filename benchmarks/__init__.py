@@ -1,1 +1,1 @@
-"Speed against peers (speed) and experiments that need data (experiments): python -m benchmarks.speed.chunking."
+"Speed against peers, and experiments that need data: `python -m benchmarks.speed.chunking`."

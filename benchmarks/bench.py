@@ -99,7 +99,7 @@ def keep(found: dict, path: Path) -> None:
 
 
 def rounded(x, digits: int = 5):
-    "The same with floats rounded, also inside dictionaries, lists and tuples; what JSON has no word for is None."
+    "The same with floats rounded, inside dictionaries and lists too; what JSON has no word for is None."
     if isinstance(x, float): return round(x, digits) if math.isfinite(x) else None
     if isinstance(x, dict): return {k: rounded(v, digits) for k, v in x.items()}
     return [rounded(v, digits) for v in x] if isinstance(x, (list, tuple)) else x

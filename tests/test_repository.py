@@ -72,7 +72,7 @@ def test_public_names_say_what_they_are(module):
 def test_runtime_and_development_requirements_are_apart():
     cfg = ConfigParser()
     cfg.read(root / "settings.ini")
-    names = lambda key: {re.split(r"[<>=!]", r)[0] for r in cfg["DEFAULT"][key].split()}
+    def names(key): return {re.split(r"[<>=!]", r)[0] for r in cfg["DEFAULT"][key].split()}
     assert not names("requirements") & {"nbdev", "execnb", "jupyter", "pytest", "trl", "nltk"}
     assert "nbdev" in names("dev_requirements")
     pinned = {line.split("==")[0].lower().replace("_", "-")
