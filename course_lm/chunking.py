@@ -7,11 +7,12 @@ __all__ = ['chunk_ids', 'tokenize_dataset', 'chunk_dataset', 'lm_datasets']
 
 # %% ../nbs/20_chunking.ipynb #imports
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
 from .support.arrow import runs, to_dataset
-from .support.checks import Count, Flag, OneOf, Refused, Text, TokenId, WrongType, checked, kind
+from .support.checks import Count, Flag, Refused, Text, TokenId, WrongType, checked, kind
 from .support.files import text_key
 from .support.inputs import ChunkSize, Tail, Takes, check_chunk_size, check_cut
 from .support.kinds import Corpus, Rows, TokenIds, Tokenizer, check_texts
@@ -160,8 +161,8 @@ def lm_datasets(
     tokenizer:Tokenizer, # any transformers tokenizer
     chunk_size:ChunkSize, # tokens per chunk, special tokens included
     tail:Tail='drop', # as in chunk_dataset; 'pad' fills with tokenizer.pad_token_id
-    specials:OneOf['auto']|Specials|None='auto', # 'auto': the tokenizer's where it has a mask token
-    on_shared:OneOf['error', 'drop', 'ignore']='error', # a document on both sides: 'drop' it from train
+    specials:Specials|Literal['auto']|None='auto', # 'auto': the tokenizer's where it has a mask token
+    on_shared:Literal['error', 'drop', 'ignore']='error', # a document on both sides: 'drop' it from train
     **tokenize, # add_eos, num_proc, text_column of tokenize_dataset
 ): # DatasetDict of train and valid, each with input_ids
     "Documents as two sets of chunks that share none. Raises `ValueError` where they would. Lesson 2."

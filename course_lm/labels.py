@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from itertools import repeat
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .packing import segment_mask
 from .support.arrow import pad_rows
-from .support.checks import Count, Natural, OneOf, Seed, Share, Text, checked
+from .support.checks import Count, Natural, Seed, Share, Text, checked
 from .support.html import Piece, show_text, visible
 from .support.inputs import (
     IGNORE_INDEX, Chance, Strategy, cached_per_tokenizer, real_tokens, special_table)
@@ -339,7 +340,7 @@ def show_batch_labels(
     tokenizer:Tokenizer, # turns ids into text
     n:Count=2, # examples shown
     length:Count=24, # tokens shown of each
-    task:OneOf['causal', 'masked', 'encoder-decoder']=None, # None: what the labels look like
+    task:Literal['causal', 'masked', 'encoder-decoder']=None, # None: what the labels look like
 ): # IPython HTML: inline styles, no widget
     "A batch in colours: what the model reads, the labels, and what is asked at each position. Lesson 3."
     from IPython.display import HTML

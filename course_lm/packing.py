@@ -7,12 +7,13 @@ __all__ = ['pack_dataset', 'segment_mask']
 
 # %% ../nbs/22_packing.ipynb #imports
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
 from .policies import plan_chunks
 from .support.arrow import pieces, to_dataset
-from .support.checks import Flag, OneOf, checked
+from .support.checks import Flag, checked
 from .support.inputs import ChunkSize, Takes, check_chunk_size
 from .support.kinds import Rows
 
@@ -59,7 +60,7 @@ def _segment_columns(lengths, chunk, ends, free, size):
 def pack_dataset(
     ds:Rows, # Dataset or DatasetDict with input_ids, one row per document; or a list of documents
     chunk_size:ChunkSize, # tokens per chunk
-    long:OneOf['split', 'truncate', 'error']='split', # what becomes of a document longer than chunk_size
+    long:Literal['split', 'truncate', 'error']='split', # what becomes of a document longer than chunk_size
     pad_id:int=0, # fills the rest of a chunk; any id will do: attention_mask and segment_ids are 0 there
     model:Takes=None, # what must be able to take a chunk, as for max_length_of; None: not checked
 ): # Dataset of input_ids, attention_mask, position_ids (0, ... in each), segment_ids (1, 2, ...; 0: padding)

@@ -8,6 +8,7 @@ __all__ = ['plan_chunks', 'show_chunks', 'chunk_explorer', 'policy_table', 'spli
 # %% ../nbs/21_what_a_cut_costs.ipynb #imports
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -187,7 +188,7 @@ def plan_chunks(
     tail:Tail='drop', # for 'concatenate': 'drop', 'keep' or 'pad'
     stride:Count=None, # for 'concatenate': tokens from one chunk's start to the next; None: no overlap
     batch_size:Count=1000, # documents, for 'per_batch'
-    long:OneOf['split', 'truncate']='split', # for 'pack': what becomes of a document longer than a chunk
+    long:Literal['split', 'truncate']='split', # for 'pack': what becomes of a document longer than a chunk
 )->ChunkPlan: # .report holds the accounts
     "Where a policy would cut documents of these lengths; no token is read. Lesson 2."
     size, ends = chunk_size, np.cumsum(lengths)

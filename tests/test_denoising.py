@@ -139,14 +139,12 @@ def test_span_sizes_follow_from_the_length():
     assert [SpanCorruption().counts(n) for n in (0, 1, 2, 5)] == [(0, 0), (0, 0), (1, 1), (1, 1)]
     ids = torch.randint(5, 280, (50, 60))
     batch = SpanCorruption()(ids, torch.zeros_like(ids, dtype=torch.bool), T5, 0)
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (50, 60 - 9 + 3) and batch[
-        "labels"
-    ].shape == (50, 9 + 3 + 2)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (50, 60-9+3)
+    assert batch["labels"].shape == (50, 9+3+2)
     assert batch["attention_mask"].all() and (batch["labels"] != IGNORE_INDEX).all()
 
 
 def test_span_starts_are_spread_over_the_row():
-    ids = np.full(40, 9)
     gone = sum(SpanCorruption(.25).choose(40, numpy_generator(seed)).astype(int) for seed in range(2000))
     assert gone.sum() == 2000*10 and gone[0] == 0 and gone[1:].min() > 100
 

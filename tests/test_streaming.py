@@ -148,6 +148,7 @@ def test_memory_is_of_the_right_size():
         found[t.data_ptr()] = max(found.get(t.data_ptr(), 0), t.nbytes)
         return t
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): loss = model(ids, labels=ids).loss
+    assert loss.isfinite() # and alive until here, so that no address is used twice
     weights = {p.data_ptr() for p in model.parameters()}
     kept = sum(n for address, n in found.items() if address not in weights)
     assert .5 < _memory(128, 4, 500, config) / kept < 2.5

@@ -20,7 +20,6 @@ def _is_list(kind):
 
 def _buffers(a):
     "(values, offsets) of an Arrow array of lists."
-    import pyarrow as pa
     if hasattr(a.type, 'list_size'): values, offsets = a.flatten(), np.arange(len(a)+1)*a.type.list_size
     elif _is_list(a.type): values, offsets = a.values, a.offsets.to_numpy()
     else: raise TypeError(f'input_ids must be lists of token ids, not {a.type}')

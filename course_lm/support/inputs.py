@@ -8,7 +8,6 @@ __all__ = ['IGNORE_INDEX', 'Takes', 'max_length_of', 'check_chunk_size', 'check_
 
 # %% ../../nbs/support/inputs.ipynb #imports
 import functools
-import operator
 import re
 import weakref
 from collections.abc import Mapping
