@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
-SUPPORT = "checks kinds randomness arrow inputs files html machine".split()  # lowest first
+SUPPORT = "checks kinds randomness arrow inputs files html machine processes".split()  # lowest first
 HOMEWORK, INDEX = 95, 1000  # ranks of everything in nbs/homework, and of nbs/index.ipynb
 LEFTOVERS = "Carried over from", "To be merged or deleted"
 KIND_MAKERS = {"Kind", "kind"}  # what makes a field type; so does a function that gives a Kind back
@@ -239,6 +239,8 @@ def field_types(source: str) -> set[str]:
         parts = node.body if isinstance(node, ast.ClassDef) else [node]
         makers |= {node.name for f in parts if isinstance(f, ast.FunctionDef) and gives_kind(f)}
     found = makers - KIND_MAKERS
+    for node in tree.body:  # OneOf['a', 'b'] is one, too
+        if isinstance(node, ast.ClassDef) and "return Kind(" in ast.unparse(node): found.add(node.name)
     for node in tree.body:
         decorators = {ast.unparse(d).split("(")[0] for d in getattr(node, "decorator_list", [])}
         if decorators & makers: found.add(node.name)
