@@ -107,9 +107,8 @@ def decay_groups(
     model, # any model
 )->dict: # 'matrix' (decayed), 'embedding' and 'vector' (not): lists of (name, parameter)
     "The parameters that are trained, by module and shape; a tied output layer is an embedding. Lesson 5."
-    tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     head = getattr(model, 'get_output_embeddings', lambda: None)()
-    embeddings = {id(m.weight) for m in tables + [head]*(head is not None)}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) or m is head}
     groups = dict(matrix=[], embedding=[], vector=[])
     for name,p in model.named_parameters():
         kind = 'matrix' if p.ndim >= 2 else 'vector'
@@ -184,8 +183,7 @@ class History:
 
     def __repr__(self): return f'History({len(self.steps)} updates, {len(self.evals)} evaluations)'
     @property
-    def losses(self)->list: # nats per scored token, one entry an update
-        return [s['nats']/s['tokens'] for s in self.steps]
+    def losses(self)->list: return [s['nats']/s['tokens'] for s in self.steps] # one an update
 
     @property
     def best(self)->dict: return self.best_by('valid_loss')
@@ -281,8 +279,7 @@ class TrainingRun:
     def __init__(self, model, train, valid=None, recipe=None, n_bytes=None, evaluate=None, **changes):
         if 'batch_size' in changes:
             raise TypeError(f'batch_size={changes["batch_size"]!r}: train holds batches, see lm_loaders')
-        self.model, self.train, self.valid = model, train, valid
-        self.n_bytes, self.evaluate = n_bytes, evaluate
+        self.model, self.train, self.valid, self.evaluate = model, train, valid, evaluate
         self.recipe = r = Recipe.of(recipe, **changes)
         sized = hasattr(train, '__len__')
         if r.n_steps is None and not sized: raise ValueError('train does not know its length: give n_steps')
@@ -295,7 +292,7 @@ class TrainingRun:
         self.device = next(model.parameters()).device
         self.causal = is_causal(model)
         self.opt = lm_optimizer(model, r.lr, r.weight_decay, r.betas)
-        self.history, self.best = History(), None
+        self.history, self.best, self.n_bytes = History(), None, n_bytes
         self.feed = Feed(train, r.accumulate, self.device, also=valid)
 
     @property
@@ -342,6 +339,7 @@ def go_to(self:TrainingRun, state):
 # %% ../nbs/50_fine_tuning.ipynb #run-update
 @patch
 def update(self:TrainingRun, batches, epoch):
+    "One update."
     self.seed_update()
     self.model.train()
     for group in self.opt.param_groups: group['lr'] = self.lr_at(self.done)
@@ -355,21 +353,23 @@ def update(self:TrainingRun, batches, epoch):
 
 @patch
 def seed_update(self:TrainingRun):
+    "What dropout draws in an update is decided by the seed and the update's number."
     seed = seeded(self.recipe.seed, self.done)
     torch.default_generator.manual_seed(seed)
     if self.device.type == 'cuda': torch.cuda.manual_seed(seed)
 
 @patch
 def check(self:TrainingRun, nats):
+    "Raises `FloatingPointError` where the loss is no number."
     if math.isfinite(nats): return
     raise FloatingPointError(f'the loss of update {self.done+1} is {nats}: the learning rate '
                              f'{self.lr_at(self.done):.1e} is too high, or the weights were broken before')
 
 @patch
-def record(self:TrainingRun, epoch, nats, tokens, norm):
-    lr = self.lr_at(self.done)
-    self.history.steps.append(
-        dict(step=self.done+1, epoch=epoch, lr=lr, nats=nats, tokens=tokens, grad_norm=norm))
+def record(self:TrainingRun, epoch, nats, tokens, grad_norm):
+    "Put an update that was made down in the history."
+    row = dict(step=self.done+1, epoch=epoch, lr=self.lr_at(self.done))
+    self.history.steps.append(row | dict(nats=nats, tokens=tokens, grad_norm=grad_norm))
 
 # %% ../nbs/50_fine_tuning.ipynb #run-evaluate
 @patch
@@ -382,6 +382,7 @@ def scores(self:TrainingRun):
 
 @patch
 def evaluate_if_due(self:TrainingRun):
+    "Evaluate if it is time, and keep the weights if they are the best."
     h, i = self.history, self.done
     last = h.evals[-1]['step'] if h.evals else -1
     if self.valid is None and self.evaluate is None: return
@@ -394,5 +395,6 @@ def evaluate_if_due(self:TrainingRun):
 
 @patch
 def finish(self:TrainingRun):
+    "The history; the model gets the best weights where they were kept."
     if self.recipe.keep_best: self.model.load_state_dict(self.best)
     return self.history
