@@ -48,7 +48,7 @@ MOVED = {
     "complete": "predictions.generate_text(heal=)",
     "orthogonal": "pretraining.newton_schulz",
     "rows_at": "pretraining.batch_indices",
-    "xz_bits": "pretraining.compression_baseline",
+    "xz_bits": "scratch.compression_baseline",
     "recitations": "releasing.memorization",
     "same_reviews": "baselines.RunResult",
     "majority_baseline": "baselines.linear_baseline(splits, 'majority')",
