@@ -89,10 +89,10 @@ def read(path: Path):
 
 def write(nb, path: Path) -> None:
     "Write a notebook whole or not at all; a source is a list of lines, as git compares them."
-    for cell in nb["cells"]:
-        if isinstance(cell["source"], str): cell["source"] = cell["source"].splitlines(keepends=True)
+    def lines(source): return source.splitlines(keepends=True) if isinstance(source, str) else source
+    whole = dict(nb, cells=[dict(cell, source=lines(cell["source"])) for cell in nb["cells"]])
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 
