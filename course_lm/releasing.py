@@ -197,9 +197,9 @@ def split_documents(
     seed=42, # of the order of train
 )->tuple: # (dict of train, valid, test and wiki_test: lists of text; report)
     """Hold out by movie: valid and test are the reviews of one movie in 40 each, drawn by a hash of its id;
-    of a corpus without movies, one text in 40 each. Movies that lesson 6 keeps for its valid and test, and files
-    named test*, are not read for training, and no text twice. Raises `ValueError` where a part gets none.
-    Lesson 7."""
+    of a corpus without movies, one text in 40 each. Movies that lesson 6 keeps for its valid and test, and
+    files named test*, are not read for training, and no text twice. Raises `ValueError` where a part gets
+    none. Lesson 7."""
     kept, by_movie = classification_movies(docs), any(d['movie'] for d in docs)
     parts = dict(train=[], valid=[], test=[], left_out=[], wiki_test=[])
     for d in docs: parts[_part_of(d, kept, by_movie)].append(d['text'])

@@ -145,20 +145,20 @@ def earlier_runs(folder):
 
 
 def notes(a, report, home, recited):
-    parts = ['Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and files '
-             f'named test* were not read{" in this run" if a.start else ""}.',
+    parts = ['Text of the held-out movies, of the movies that lesson 6 keeps for validation and test, and '
+             f'files named test* were not read{" in this run" if a.start else ""}.',
              f'{report["train_bytes"]:,} bytes of training text, {report["train_tokens"]:,} tokens.',
              'A small model made for a course: what it writes means nothing.']
     if a.start:
-        parts.append(f'It began with the tokenizer and the weights of {Path(a.start).name}; what is said here of '
-                     'text is said of this run.')
+        parts.append(f'It began with the tokenizer and the weights of {Path(a.start).name}; what is said here '
+                     'of text is said of this run.')
     if a.note: parts.append(a.note)
     if home:
         whose = f'{Path(a.home).name} wrote by itself' if a.objective == 'masked' else (
             f'the model wrote by itself ({recited} more were left out, since they had 20 tokens in a row of '
             'the training text)')
-        parts.append(f'home.json holds {len(home)} texts that {whose}: they stand for text like that which it '
-                     'has read.')
+        parts.append(f'home.json holds {len(home)} texts that {whose}: they stand for text like that '
+                     'which it has read.')
     return ' '.join(parts)
 
 

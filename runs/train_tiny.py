@@ -2,11 +2,13 @@
 
     python -m runs.train_tiny --objective causal --corpus FOLDER FOLDER --minutes 120 --work WORK --out FOLDER
 
-A corpus folder holds .parquet files (a column text, perhaps movie and label) and .txt files (WikiText's form).
-Files named test* are never read for training, nor is text of held-out movies: see `split_documents`. WORK gets
-tokens and checkpoints (never commit it); a run that was stopped goes on when the same command is given again. A
-corpus of your own needs a WORK of its own, a model of another shape a --run of its own. Two cores are used best
-by two processes, each with half of every batch:  torchrun --nproc-per-node 2 -m runs.train_tiny ...
+A corpus folder holds .parquet files (a column text, perhaps movie and label) and .txt files (WikiText's
+form). Files named test* are never read for training, nor is text of held-out movies: see `split_documents`.
+WORK gets tokens and checkpoints (never commit it); a run that was stopped goes on when the same command is
+given again. A corpus of your own needs a WORK of its own, a model of another shape a --run of its own. Two
+cores are used best by two processes, each with half of every batch:
+
+    torchrun --nproc-per-node 2 -m runs.train_tiny ...
 """
 import json, os, sys
 from pathlib import Path

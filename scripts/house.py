@@ -44,7 +44,7 @@ class Source:
 def parse(source: str) -> ast.Module:
     "The tree of a module or cell, without magics and shell commands; a cell of another language is empty."
     if source.lstrip().startswith("%%"): return ast.parse("")
-    lines = [re.sub(r"^(\s*)[!%?].*", r"\1pass", line) for line in source.splitlines()]
+    lines = [re.sub(r"^(\s*)(?!!=)[!%?].*", r"\1pass", line) for line in source.splitlines()]
     return ast.parse("\n".join(lines))
 
 

@@ -1,19 +1,31 @@
 "Lesson 7: tokenizers, counts of parameters and arithmetic, plans."
+
 import pytest
 import torch
 
 from course_lm.data import python_docs, train_tokenizer
 from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
-from course_lm.scratch import LEFT_OUT, TOKEN_COLOURS, count_flops, count_parameters, deduplicate, fertility, plan_run, show_tokens
+from course_lm.scratch import (
+    LEFT_OUT,
+    TOKEN_COLOURS,
+    count_flops,
+    count_parameters,
+    deduplicate,
+    fertility,
+    plan_run,
+    show_tokens,
+)
 
 
 @pytest.fixture(scope='module')
-def docs(): return python_docs()[:150]
+def docs():
+    return python_docs()[:150]
 
 
 @pytest.mark.parametrize('kind', ['bpe', 'wordpiece', 'unigram'])
 def test_tokenizer_kinds(docs, kind, tmp_path):
     from transformers import AutoTokenizer
+
     t = train_tokenizer(iter(docs), 600, kind)
     assert 300 < len(t) <= 600 and t.pad_token_id is not None and t.pad_token_id != t.eos_token_id
     assert (t.mask_token is not None) == (kind == 'wordpiece')
@@ -22,8 +34,9 @@ def test_tokenizer_kinds(docs, kind, tmp_path):
     assert 0 < fertility(t, docs, 'byte') < 1 < fertility(t, docs, 'word') < fertility(t, docs, 'line')
 
 
-@pytest.mark.parametrize('text', ['', ' ', 'naïve €5 …', 'a\tb\r\n  c', '日本語', '<|endoftext|>',
-                                  '\U0001F600' * 3])
+@pytest.mark.parametrize(
+    'text', ['', ' ', 'naïve €5 …', 'a\tb\r\n  c', '日本語', '<|endoftext|>', '\U0001f600' * 3]
+)
 def test_byte_level_kinds_lose_nothing(docs, text):
     for kind in ('bpe', 'unigram'):
         t = train_tokenizer(docs, 500, kind)
@@ -41,21 +54,28 @@ def test_show_tokens_escapes_and_is_readable_in_the_dark(docs):
 
 
 @pytest.mark.parametrize('make', [tiny_gpt_config, tiny_bert_config])
-@pytest.mark.parametrize('kw', [dict(n_layer=1, n_head=1, n_embd=16, max_length=8),
-                                dict(n_layer=3, n_head=3, n_embd=48,
-                                     max_length=40), dict(n_layer=5, n_head=2, n_embd=64, max_length=64)])
+@pytest.mark.parametrize(
+    'kw',
+    [
+        dict(n_layer=1, n_head=1, n_embd=16, max_length=8),
+        dict(n_layer=3, n_head=3, n_embd=48, max_length=40),
+        dict(n_layer=5, n_head=2, n_embd=64, max_length=64),
+    ],
+)
 def test_counts_by_formula(make, kw):
     config = make(321, **kw)
     assert count_parameters(config)['all'] == sum(p.numel() for p in new_model(config).parameters())
     from torch.utils.flop_counter import FlopCounterMode
+
     config._attn_implementation = 'eager'
     model, ids = new_model(config), torch.zeros(1, kw['max_length'], dtype=torch.long)
-    with FlopCounterMode(display=False) as f: model(input_ids=ids, labels=ids).loss.backward()
-    assert f.get_total_flops() == 3*kw['max_length']*count_flops(config, kw['max_length'])['all']
+    with FlopCounterMode(display=False) as f:
+        model(input_ids=ids, labels=ids).loss.backward()
+    assert f.get_total_flops() == 3 * kw['max_length'] * count_flops(config, kw['max_length'])['all']
 
 
 def test_plan():
-    plan = plan_run(tiny_gpt_config(500), 128, 1000., 50_000, minutes=2)
+    plan = plan_run(tiny_gpt_config(500), 128, 1000.0, 50_000, minutes=2)
     assert plan.seconds == 120 and plan.epochs == 2.4 and 'M parameters' in repr(plan)
 
 

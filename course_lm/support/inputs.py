@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IGNORE_INDEX', 'Takes', 'max_length_of', 'check_chunk_size', 'check_cut', 'is_causal', 'cached_per_tokenizer',
-           'special_table', 'check_vocab', 'flat_ids']
+           'special_table', 'check_vocab']
 
 # %% ../../nbs/support/inputs.ipynb #imports
 import functools

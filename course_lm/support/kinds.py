@@ -19,7 +19,8 @@ from course_lm.support.checks import (
 def _each_text(some):
     if all(type(t) is str for t in some) and all(map(str.isascii, some)): return
     for i,text in enumerate(some):
-        if text is None or is_a(text, 'float'): raise WrongType('leave missing texts out', f'[{i}]', (text, 'a str'))
+        if text is None or is_a(text, 'float'):
+            raise WrongType('leave missing texts out', f'[{i}]', (text, 'a str'))
         part_of(Text, i, text)
 
 def _text_column(value): # of a datasets.Dataset
