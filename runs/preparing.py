@@ -150,8 +150,8 @@ def notes(a, report, home, recited):
              f'{report["train_bytes"]:,} bytes of training text, {report["train_tokens"]:,} tokens.',
              'A small model made for a course: what it writes means nothing.']
     if a.start:
-        parts.append(f'It began with the tokenizer and the weights of {Path(a.start).name}; what is said here '
-                     'of text is said of this run.')
+        parts.append(f'It began with the tokenizer and the weights of {Path(a.start).name}; what is said '
+                     'here of text is said of this run.')
     if a.note: parts.append(a.note)
     if home:
         whose = f'{Path(a.home).name} wrote by itself' if a.objective == 'masked' else (
