@@ -303,6 +303,7 @@ def _only_masked(model):
 # %% ../nbs/71_pretraining.ipynb #pretraining-scores
 @patch
 def scores(self:PretrainingRun):
+    "What one evaluation measures."
     score, h = evaluate_lm(self.model, self.valid, n_bytes=self.sizes), self.history
     bits = None if self.sizes is None else score.bits_per_byte
     return dict(tokens=h.tokens, seconds=round(h.seconds, 1), valid_loss=score.cross_entropy,
@@ -310,10 +311,12 @@ def scores(self:PretrainingRun):
 
 @patch
 def state(self:PretrainingRun): # dict for a JSON file
+    "All that a checkpoint must keep besides weights and optimizer."
     return asdict(self.history) | dict(planned=[self.planned, self.recipe.minutes, self.recipe.decay])
 
 @patch
 def go_to(self:PretrainingRun, state):
+    "Go to where `state` was taken; with another end than then, the decay is planned anew."
     done = len(state['steps'])
     other_end = state.pop('planned') != [self.planned, self.recipe.minutes, self.recipe.decay]
     if self.planned is not None and done > self.planned:
