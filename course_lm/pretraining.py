@@ -328,6 +328,12 @@ def go_to(self:PretrainingRun, state):
     self.fix_end()
 
 @patch
+def bar(self:PretrainingRun, progress):
+    "A bar that stays when the run is done: it says what the run came to."
+    from tqdm.auto import tqdm
+    return tqdm(total=self.n_steps, initial=self.done, disable=not progress, desc='pretraining', mininterval=.5)
+
+@patch
 def show(self:PretrainingRun, bar):
     "Tokens a second and what the last updates came to, on the bar."
     h, last = self.history, self.history.steps[-20:]
