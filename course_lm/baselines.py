@@ -17,7 +17,7 @@ from course_lm.support.checks import (
     Count, Flag, Level, Natural, NotNegative, Positive, Refused, Seed, SomeShare, Text, WrongType, checked,
     is_a, kind)
 from .support.files import fingerprint, text_key
-from .support.kinds import AnyTexts, Splits
+from .support.kinds import AnyTexts, EveryText, Splits
 from .support.machine import machine
 
 # %% ../nbs/60_imdb_baselines.ipynb #5a892dfd
@@ -36,12 +36,14 @@ def check_reviews(
     ds:OneSplit, # with the columns label and text (or input_ids)
     name:Text, # what the split is called in an error
 )->np.ndarray: # (n,) labels, 0 or 1
-    "The labels of `ds`. Raises `ValueError` for missing columns or rows, other labels, one class. Lesson 6."
+    """The labels of `ds`. Raises `ValueError` for missing columns or rows, other labels, one class;
+    `TypeError` where a text is missing or is no text. Lesson 6."""
     columns = set(ds.column_names)
     lacks = [*({'label'} - columns), *([] if columns & {'text', 'input_ids'} else ['text'])]
     if lacks: raise ValueError(f'{name} has no column {lacks[0]!r}, only {ds.column_names}')
     y = list(ds['label'])
     if not y: raise ValueError(f'{name} is empty: there is nothing to learn or to score')
+    if 'text' in columns: AnyTexts(ds['text'], f"{name}['text']")
     bad = sorted(set(y) - {0, 1}, key=str)
     if bad:
         raise ValueError(f'label must be 0 (negative) or 1 (positive), and {name} also has {bad[:3]}: '
@@ -134,8 +136,8 @@ def _alike(a, b, share, common):
 # %% ../nbs/60_imdb_baselines.ipynb #b8a10000
 @checked
 def near_duplicates(
-    first:AnyTexts, # list of str
-    second:AnyTexts, # list of str
+    first:EveryText, # list of str
+    second:EveryText, # list of str
     n:Count=8, # words in a run
     share:SomeShare=0.5, # of the shorter text's runs that must be in the other one
     common:Count=50, # a run that is in more texts of first than this tells nothing
@@ -166,9 +168,10 @@ def leak_report(
     "How many reviews of a split have their text, or nearly, or their movie in another split too. Lesson 6."
     import pandas as pd
     from itertools import combinations
-    texts = {k:list(ds['text']) for k,ds in splits.items() if near is not None and 'text' in ds.column_names}
+    texts = {k:EveryText(ds['text'], f"splits[{k!r}]['text']") for k,ds in splits.items()
+             if 'text' in ds.column_names}
     rows, known = [], {}
-    runs = {k:_shingles(t, 8, known) for k,t in texts.items()}
+    runs = {} if near is None else {k:_shingles(t, 8, known) for k,t in texts.items()}
     for first,second in combinations(splits, 2):
         for way,n in _shared(splits, runs, first, second, near).items():
             share = round(100*n/max(1, len(splits[second])), 1)

@@ -6,7 +6,7 @@
 __all__ = ['ADAM', 'ADAMW_LINEAR', 'encode_reviews', 'LengthBucketedSampler', 'predict_proba', 'train_classifier']
 
 # %% ../nbs/61_imdb_classification.ipynb #imports
-import math, time
+import copy, math, time
 from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
@@ -22,9 +22,10 @@ from .baselines import LABELS, RunResult, check_reviews
 from .data import train_tokenizer
 from .finetuning import Recipe, train_loop
 from .labels import pad_examples
-from .support.checks import Count, Flag, NotAll, Refused, Seed, Text, checked, is_a, kind
+from .support.checks import (
+    Count, Flag, NotAll, Refused, Seed, Text, checked, is_a, kind, part_of, short)
 from .support.inputs import ceil_div, max_length_of
-from .support.kinds import AnyTexts, Model, Splits, TokenIds, Tokenizer, check_texts
+from .support.kinds import AnyTexts, EveryText, Model, Splits, TokenIds, Tokenizer, check_texts
 from .support.randomness import evaluating
 
 # %% ../nbs/61_imdb_classification.ipynb #reviews-kind
@@ -32,15 +33,22 @@ from .support.randomness import evaluating
 def Reviews(value): # a Dataset
     "a list of str, or a Dataset with text"
     from datasets import Dataset
-    if not is_a(value, 'Dataset'): return Dataset.from_dict({'text':list(AnyTexts(value))})
+    if not is_a(value, 'Dataset'): return Dataset.from_dict({'text':EveryText.check(value)})
     if 'text' not in value.column_names: raise Refused(f"it has no column 'text', only {value.column_names}")
+    part_of(AnyTexts, 'text', value['text'])
     return value
+AS_TEXT = dict(split_special_tokens=True, verbose=False) # '</s>' in a review is letters, no command
 def with_columns(ds, new): # Dataset
     "The columns of `ds`, and new ones in place of those of the same name."
     from datasets import Dataset
     return Dataset.from_dict({**{k:list(ds[k]) for k in ds.column_names if k not in new}, **new})
 
 # %% ../nbs/61_imdb_classification.ipynb #f70eb99d
+def _were_cut(said, texts, tokenizer): # list of bool
+    "Which texts were longer? A tokenizer without a fast version does not say, so they are encoded whole."
+    if said.encodings: return [bool(e.overflowing) for e in said.encodings]
+    whole = tokenizer(texts, **AS_TEXT)['input_ids']
+    return [len(ids) < len(all_ids) for ids,all_ids in zip(said['input_ids'], whole)]
 @checked
 def encode_reviews(
     ds:Reviews, # what to encode
@@ -57,10 +65,10 @@ def encode_reviews(
     try:
         for i in range(0, len(ds), 1000):
             texts = list(ds[i:i+1000]['text'])
-            for e in tokenizer(texts, truncation=max_length is not None, max_length=max_length).encodings:
-                out['input_ids'].append(np.array(e.ids, dtype=np.int32))
-                out['length'].append(len(e.ids))
-                out['truncated'].append(bool(e.overflowing))
+            said = tokenizer(texts, truncation=max_length is not None, max_length=max_length, **AS_TEXT)
+            out['input_ids'] += [np.array(ids, dtype=np.int32) for ids in said['input_ids']]
+            out['length'] += [len(ids) for ids in said['input_ids']]
+            out['truncated'] += _were_cut(said, texts, tokenizer)
     finally: tokenizer.truncation_side = before
     return with_columns(ds, out)
 
@@ -135,11 +143,40 @@ def AnyReviews(value): # a Dataset
     from datasets import Dataset
     if is_a(value, 'Dataset') and 'input_ids' in value.column_names: return value
     rows = isinstance(value, (list, tuple)) and len(value) and not isinstance(value[0], (str, type(None)))
-    if not rows: return Reviews(value)
-    return Dataset.from_dict({'input_ids':[np.asarray(TokenIds(row), dtype=np.int32) for row in value]})
+    if not rows: return Reviews.check(value)
+    ids = [part_of(TokenIds, i, row) for i,row in enumerate(value)]
+    return Dataset.from_dict({'input_ids':[np.asarray(row, dtype=np.int32) for row in ids]})
+
+# %% ../nbs/61_imdb_classification.ipynb #answer-columns
+def answer_columns(model): # (blame, praise)
+    "Which of two outputs is which, by id2label. Raises `ValueError` for a classifier of anything else."
+    config = model.config
+    names = [str(config.id2label[i]) for i in sorted(config.id2label)]
+    several = getattr(config, 'problem_type', None)=='multi_label_classification'
+    if len(names)!=2 or several:
+        raise ValueError(f'model has {len(names)} {"independent " if several else ""}labels, {short(names)}, '
+                         "and two are needed, of which one is right: load_lm(..., 'sequence-classification', "
+                         f'labels={LABELS}) makes such a head, to be trained; others are read by '
+                         'model(**batch).logits')
+    first, second = (name.lower() for name in names)
+    turned = first in ('positive', 'pos', 'praise') or second in ('negative', 'neg', 'blame')
+    return (1, 0) if turned else (0, 1)
+def padding_for(model, tokenizer): # a tokenizer
+    "One that pads where `model` does not look: behind, but for XLNet, which answers at the last place."
+    side = 'left' if getattr(model.config, 'summary_type', None)=='last' else 'right'
+    if tokenizer.padding_side==side: return tokenizer
+    other = copy.copy(tokenizer)
+    other.padding_side = side
+    return other
+def no_empty(lengths, rows, name):
+    "Raises `ValueError` for the first review without a token."
+    empty = next((i for i,n in zip(rows, lengths) if not n), None)
+    if empty is not None:
+        raise ValueError(f'{name}[{empty}] has no token: the text is empty, or blank for this tokenizer; '
+                         'leave it out')
 
 # %% ../nbs/61_imdb_classification.ipynb #d86bef36-2
-def _fits(ds, model, tokenizer, max_length=None):
+def _fits(ds, model, tokenizer, max_length=None, name='data'):
     "`ds` encoded, if it was not, and what the model can take."
     limit, rows = max_length_of(model, tokenizer), model.get_input_embeddings().num_embeddings
     if limit and max_length and max_length > limit:
@@ -149,6 +186,7 @@ def _fits(ds, model, tokenizer, max_length=None):
                          'use the tokenizer that the model was trained with')
     if 'input_ids' not in ds.column_names: ds = encode_reviews(ds, tokenizer, max_length or limit)
     if 'length' not in ds.column_names: ds = ds.add_column('length', [len(i) for i in ds['input_ids']])
+    no_empty(ds['length'], range(len(ds)), name)
     longest = max(ds['length'], default=0)
     if limit and longest > limit:
         raise ValueError(f'a review has {longest} tokens and the model takes {limit}: '
@@ -166,18 +204,23 @@ def predict_proba(
     max_length:Count=None, # tokens kept of a review; None: as many as the model takes
     log_odds:Flag=False, # log p(positive) - log p(negative) in place of p(positive): it has no ceiling
 )->np.ndarray: # (n,) probability of the positive class, in the order of data; or its log-odds, in nats
-    "How likely each review is positive. Raises `ValueError` for reviews longer than the model. Lesson 6."
-    data = _fits(data, model, tokenizer, max_length)
+    """How likely each review is positive, by `id2label`. Raises `ValueError` for empty or too long reviews
+    and for other than two labels, `FloatingPointError` for NaN. Lesson 6."""
+    blame, praise = answer_columns(model)
+    data, tokenizer = _fits(data, model, tokenizer, max_length), padding_for(model, tokenizer)
     rows, found, device = _token_rows(data), np.zeros(len(data)), next(model.parameters()).device
     if not rows: return found
     with evaluating(model), torch.inference_mode():
         for idx in LengthBucketedSampler(data['length'], batch_size, pool=None, shuffle=False):
             batch = review_batch([{'input_ids':rows[i]} for i in idx], tokenizer)
             logits = model(**{k:v.to(device) for k,v in batch.items()}).logits
-            if log_odds: values = logits[:,1].double() - logits[:,0].double()
-            else: values = logits.float().softmax(-1)[:,1]
+            if log_odds: values = logits[:,praise].double() - logits[:,blame].double()
+            else: values = logits.float().softmax(-1)[:,praise]
             found[idx] = values.cpu().numpy()
-    return found
+    broken = np.flatnonzero(~np.isfinite(found))
+    if not len(broken): return found
+    raise FloatingPointError(f'the answer to data[{broken[0]}] is {found[broken[0]]}: the weights of the '
+                             'model are no numbers any more, or too large; was the learning rate too high?')
 
 # %% ../nbs/61_imdb_classification.ipynb #recipes
 ADAM = Recipe(lr=5e-5, epochs=3, batch_size=16, schedule='constant', warmup_steps=0, weight_decay=0.,
@@ -191,11 +234,12 @@ def _prepare(splits, model, tokenizer):
     if lacks:
         raise ValueError(f'splits has no {lacks[0]!r}: train, valid (to choose on) and test (to score once) '
                          'are needed')
+    answer_columns(model)
     report = getattr(model, 'load_report', None)
     frozen = [n for n,p in model.named_parameters() if not p.requires_grad and report and n in report.new]
     if frozen: raise ValueError(f'{frozen[0]} is new and frozen: it would stay the noise that it is')
     y = {k:check_reviews(splits[k], k) for k in ('train', 'valid', 'test')}
-    ds = {k:_fits(splits[k], model, tokenizer) for k in y}
+    ds = {k:_fits(splits[k], model, tokenizer, name=k) for k in y}
     seen, asked = ({r.tobytes() for r in _token_rows(ds[k])} for k in ('valid', 'test'))
     if 2*len(seen & asked) > min(len(seen), len(asked)):
         raise ValueError('valid and test are the same reviews, or mostly: '
@@ -225,15 +269,18 @@ def train_classifier(
     progress:Flag=True, # show a bar
     **changes, # fields of the recipe, such as lr=1e-4
 )->RunResult: # scored on test
-    "Train on reviews: valid after each epoch, test once. Raises `ValueError` before work starts. Lesson 6."
+    """Train on reviews: valid after each epoch, test once. Raises `ValueError` before work starts, and
+    `FloatingPointError` where a loss or an answer is no number. Lesson 6."""
     recipe = Recipe.of(recipe or ADAM, **changes)
     ds, y = _prepare(splits, model, tokenizer)
     lengths = ds['train']['length']
     if sampler is None: sampler = LengthBucketedSampler(lengths, recipe.batch_size, seed=recipe.seed)
     n_steps = _n_updates(sampler, recipe)
     every = recipe.eval_every or ceil_div(n_steps, recipe.epochs)
-    rows = [dict(input_ids=i, label=l) for i,l in zip(_token_rows(ds['train']), y['train'])]
-    train = DataLoader(rows, batch_sampler=sampler, collate_fn=partial(review_batch, tokenizer=tokenizer))
+    columns = answer_columns(model)
+    rows = [dict(input_ids=i, label=columns[l]) for i,l in zip(_token_rows(ds['train']), y['train'])]
+    collate = partial(review_batch, tokenizer=padding_for(model, tokenizer))
+    train = DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
     start, cpu = time.perf_counter(), time.process_time()
     def evaluate(model):
         p = predict_proba(model, tokenizer, ds['valid'])
@@ -344,5 +391,6 @@ def classify(
     texts = check_texts([texts] if isinstance(texts, str) else texts)
     if not all(t.strip() for t in texts): raise ValueError('texts must be reviews, none of them empty')
     p = predict_proba(model, tokenizer, texts)
-    labels = [model.config.id2label[int(q > .5)] for q in p]
+    columns = answer_columns(model)
+    labels = [model.config.id2label[columns[int(q > .5)]] for q in p]
     return pd.DataFrame({'label':labels, 'probability':np.maximum(p, 1-p).round(3), 'text':texts})

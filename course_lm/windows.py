@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from .classification import LengthBucketedSampler, Reviews, predict_proba, with_columns
+from .classification import (
+    AS_TEXT, LengthBucketedSampler, Reviews, answer_columns, no_empty, predict_proba, with_columns)
 from .support.checks import Count, Flag, Positive, Seed, Share, Text, checked
 from .support.html import Piece, show_text
 from .support.inputs import max_length_of
@@ -70,7 +71,7 @@ def _uncut(ds, tokenizer, max_length, least):
     real = [i for i,s in enumerate(probe['special_tokens_mask']) if not s]
     front, back = probe['input_ids'][:real[0]], probe['input_ids'][real[-1]+1:]
     texts = list(ds['text'])
-    rows = [e.ids for e in tokenizer(texts, add_special_tokens=False).encodings] if texts else []
+    rows = tokenizer(texts, add_special_tokens=False, **AS_TEXT)['input_ids'] if texts else []
     return rows, front, back, max_length-added
 @checked
 def encode_head_tail(
@@ -131,6 +132,7 @@ def predict_windows(
         raise ValueError('max_length=None: the model takes any length, so say how long a window is')
     windows = encode_windows(ds, tokenizer, max_length or limit, stride)
     if not len(windows): return np.zeros(0)
+    no_empty(windows['length'], windows['review'], 'ds')
     odds, review = predict_proba(model, tokenizer, windows, log_odds=True), np.array(windows['review'])
     def sure(odds): return 1/(1+np.exp(-odds.clip(-500, 500)))
     def mean(values): return np.bincount(review, values)/np.bincount(review)
@@ -174,7 +176,10 @@ def token_importance(
     if how=='mask' and tokenizer.mask_token_id is None:
         raise ValueError("how='mask': the tokenizer has no mask token: take how='delete'")
     if not text.strip(): raise ValueError('text is empty: write a review first')
-    enc = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
+    if not tokenizer.is_fast:
+        raise ValueError(f'tokenizer={type(tokenizer).__name__} is no fast tokenizer: it does not say which '
+                         'letters a token stands for')
+    enc = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, **AS_TEXT)
     ids, limit = enc['input_ids'], max_length_of(model, tokenizer)
     if limit and len(ids) > limit:
         raise ValueError(f'text has {len(ids)} tokens and the model takes {limit}: '
@@ -184,7 +189,8 @@ def token_importance(
     full, *rest = predict_proba(model, tokenizer, [ids, *without], log_odds=True)
     rows = [(text[start:end], start, end, full-odds) for (start,end,_),odds in zip(units, rest)]
     frame = pd.DataFrame(rows, columns=['token', 'start', 'end', 'change'])
-    return Importance(text, model.config.id2label[int(full > 0)], float(full), how, frame)
+    label = model.config.id2label[answer_columns(model)[int(full > 0)]]
+    return Importance(text, label, float(full), how, frame)
 
 # %% ../nbs/62_long_reviews.ipynb #8170c7a4-2
 @checked

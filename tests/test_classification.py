@@ -9,14 +9,15 @@ import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
-from course_lm.baselines import LABELS, RunResult
+from course_lm.baselines import LABELS, RunResult, leak_report, linear_baseline, near_duplicates
 from course_lm.classification import (
     ADAM, ADAMW_LINEAR, LSTMClassifier, LengthBucketedSampler, classify, encode_reviews, lstm_baseline,
     most_confident_mistakes, predict_proba, review_batch, train_classifier)
 from course_lm.data import train_tokenizer
 from course_lm.models import layer_groups, load_lm, new_model, save_lm, tiny_bert_config, tiny_gpt_config
 from course_lm.reviews import reviews
-from course_lm.windows import TokenBudgetSampler
+from course_lm.windows import (
+    TokenBudgetSampler, encode_head_tail, encode_windows, predict_windows, token_importance)
 
 from .hub_folders import distilbert_folder
 
@@ -575,3 +576,199 @@ def test_lesson_shows_what_was_measured():
             said = r['name'], f"{100*r['test_accuracy']:.1f}", r['date']
             assert all(s in shown for s in said), r['name']
     for row in results['leaks'][0]['rows']: assert row['with'] in shown
+
+
+# models and reviews that people bring
+
+def a_bert(tokenizer, **kw):
+    from transformers import BertConfig, BertForSequenceClassification
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, intermediate_size=32,
+                        num_attention_heads=2, initializer_range=.3,
+                        pad_token_id=tokenizer.pad_token_id, **kw)
+    return BertForSequenceClassification(config).eval()
+
+def named(*labels):
+    return dict(id2label=dict(enumerate(labels)), label2id={x: i for i,x in enumerate(labels)})
+
+@pytest.mark.parametrize('labels', [('POSITIVE', 'NEGATIVE'), ('pos', 'neg'), ('Positive', 'rest')])
+def test_columns_go_by_id2label(tokenizer, labels):
+    "A model that calls everything positive in its column 0 (fairseq#1082, FinBERT#17)."
+    model = a_bert(tokenizer, **named(*labels))
+    model.classifier.bias.data = torch.tensor([4., -4.])
+    assert predict_proba(model, tokenizer, ['a good film'])[0] > .99
+    assert predict_proba(model, tokenizer, ['a good film'], log_odds=True)[0] > 4
+    assert predict_windows(model, tokenizer, ['a good film'])[0] > .99
+    assert classify(model, tokenizer, 'a good film').label[0] == labels[0]
+    assert token_importance(model, tokenizer, 'a good film').label == labels[0]
+
+def test_turned_columns_are_trained_as_they_are_named(tokenizer, data):
+    model, twin = (a_bert(tokenizer, **named(*labels)) for labels in (LABELS[::-1], LABELS))
+    for p,q in zip(model.classifier.parameters(), twin.classifier.parameters()): q.data = p.data.flip(0)
+    a, b = (train(m, tokenizer, data) for m in (model, twin))
+    np.testing.assert_allclose(a.losses, b.losses, rtol=1e-5)
+    np.testing.assert_allclose(a.probs, b.probs, atol=1e-5)
+
+@pytest.mark.parametrize('kw, text', [
+    (named('negative', 'neutral', 'positive'), "3 labels, .'negative', 'neutral', 'positive'"),
+    (dict(num_labels=1), '1 labels'),
+    (named(*LABELS) | dict(problem_type='multi_label_classification'), '2 independent labels')])
+def test_other_than_two_classes_are_refused(tokenizer, data, kw, text):
+    model = a_bert(tokenizer, **kw)
+    for call in (classify, predict_proba, predict_windows, token_importance):
+        one = 'a good film' if call is token_importance else ['a good film']
+        with refused(f'{text}.*two are needed.*makes such a head'): call(model, tokenizer, one)
+    with refused(text): train(model, tokenizer, data)
+
+@pytest.mark.parametrize('keep_best', [False, True])
+def test_nan_never_becomes_a_result(tokenizer, data, keep_best):
+    "With weights that are no numbers there is no answer and no run (handson-mlp#36)."
+    model = tiny(tokenizer)
+    for p in model.parameters(): p.data.fill_(torch.nan)
+    with refused('is nan', FloatingPointError): train(model, tokenizer, data, keep_best=keep_best)
+    with refused(r'data\[0\] is nan', FloatingPointError): predict_proba(model, tokenizer, data['test'])
+    with refused('is nan', FloatingPointError): classify(model, tokenizer, 'a good film')
+    with refused('is nan', FloatingPointError): predict_windows(model, tokenizer, ['a good film'])
+    with refused('is nan', FloatingPointError): token_importance(model, tokenizer, 'a good film')
+    with refused('probs='): RunResult('x', np.full(4, np.nan), np.array([0, 1, 0, 1]))
+
+def a_gpt2(tokenizer):
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+    torch.manual_seed(0)
+    return GPT2ForSequenceClassification(GPT2Config(
+        vocab_size=len(tokenizer), n_positions=64, n_embd=16, n_layer=2, n_head=2, num_labels=2,
+        pad_token_id=tokenizer.pad_token_id, initializer_range=.3)).eval()
+
+def an_xlnet(tokenizer):
+    from transformers import XLNetConfig, XLNetForSequenceClassification
+    torch.manual_seed(0)
+    return XLNetForSequenceClassification(XLNetConfig(
+        vocab_size=len(tokenizer), d_model=16, n_layer=1, n_head=2, d_inner=32, initializer_range=.3,
+        pad_token_id=tokenizer.pad_token_id)).eval()
+
+def a_bloom(tokenizer):
+    from transformers import BloomConfig, BloomForSequenceClassification
+    torch.manual_seed(0)
+    return BloomForSequenceClassification(BloomConfig(
+        vocab_size=len(tokenizer), hidden_size=16, n_layer=1, n_head=2, initializer_range=.3,
+        pad_token_id=tokenizer.pad_token_id)).eval()
+
+def a_bart(tokenizer):
+    from transformers import BartConfig, BartForSequenceClassification
+    torch.manual_seed(0)
+    return BartForSequenceClassification(BartConfig(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, init_std=.3,
+        eos_token_id=tokenizer.eos_token_id, num_labels=2)).eval()
+
+def a_t5(tokenizer):
+    from transformers import T5Config, T5ForSequenceClassification
+    torch.manual_seed(0)
+    return T5ForSequenceClassification(T5Config(
+        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, num_labels=2,
+        decoder_start_token_id=0, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id)).eval()
+
+def with_eos():
+    "A tokenizer that ends each text with </s>, as those of BART and T5 do."
+    from tokenizers import processors
+    tokenizer = train_tokenizer(['a good film'], 290)
+    tokenizer.add_special_tokens(dict(bos_token='<s>', eos_token='</s>', pad_token='<pad>'))
+    ends = [(t, tokenizer.convert_tokens_to_ids(t)) for t in ('<s>', '</s>')]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single='<s> $A </s>', special_tokens=ends)
+    return tokenizer
+
+FILMS = ['good', 'a film can be good or bad and nobody knows why', '<s>good</s> film, in HTML']
+@pytest.mark.parametrize('side', ['left', 'right'])
+@pytest.mark.parametrize('make', [a_bert, a_gpt2, an_xlnet, a_bloom, a_bart, a_t5])
+def test_a_batch_answers_as_one_alone(make, side):
+    "Whatever side the tokenizer pads on, and with '</s>' in a text (LLMs-from-scratch#566, PiPPy#308)."
+    tokenizer = with_eos()
+    tokenizer.padding_side = side
+    model = make(tokenizer)
+    alone = [predict_proba(model, tokenizer, [t])[0] for t in FILMS]
+    assert np.ptp(alone) > 1e-4
+    np.testing.assert_allclose(predict_proba(model, tokenizer, FILMS), alone, atol=1e-5)
+    windows = predict_windows(model, tokenizer, FILMS, max_length=60)
+    np.testing.assert_allclose(windows, alone, atol=1e-5)
+    assert tokenizer.padding_side == side
+
+def test_left_padding_trains_the_same(data):
+    left, right = with_eos(), with_eos()
+    left.padding_side = 'left'
+    short = {k: encode_reviews(v, right, 40) for k,v in data.items()}
+    assert train(a_gpt2(left), left, short).losses == train(a_gpt2(right), right, short).losses
+
+@pytest.mark.parametrize('make', [an_xlnet, a_bloom, a_t5])
+def test_models_without_a_limit_take_any_length(make):
+    tokenizer = with_eos()
+    model, long = make(tokenizer), ['a good film '*200 + end for end in ('good', 'bad')]
+    p = predict_proba(model, tokenizer, long, max_length=1024)
+    assert np.isfinite(p).all() and p[0] != p[1]
+    assert len(encode_reviews(long[:1], tokenizer)['input_ids'][0]) > 512
+
+@pytest.mark.parametrize('word', ['</s>', '<s>', '<pad>'])
+def test_control_tokens_in_a_review_are_text(word):
+    tokenizer = with_eos()
+    ids = tokenizer.convert_tokens_to_ids(['<s>', '</s>', '<pad>'])
+    said = f'good {word} film'
+    for enc in (encode_reviews([said], tokenizer), encode_windows([said], tokenizer, 60),
+                encode_head_tail([said], tokenizer, 60)):
+        row = enc['input_ids'][0]
+        assert [i for i in row if i in ids] == ids[:2] and tokenizer.decode(row[1:-1]) == said
+    assert tokenizer(word, add_special_tokens=False)['input_ids'] == [tokenizer.convert_tokens_to_ids(word)]
+
+def with_row(data, row, text): # the same, with this text there in train
+    some = data['train']
+    texts = [text if i == row else t for i,t in enumerate(some['text'])]
+    return {**data, 'train': Dataset.from_dict({'text': texts, 'label': some['label'][:]})}
+
+def test_missing_texts_are_named(model, tokenizer, data):
+    splits, hole = with_row(data, 3, None), r"\['text'\]\[3\]=None must be a str"
+    ds = splits['train']
+    for call in (*(lambda f=f: linear_baseline(splits, f) for f in ('counts', 'tfidf', 'nbsvm')),
+                 lambda: leak_report(splits), lambda: leak_report(splits, near=None),
+                 lambda: lstm_baseline(splits, progress=False), lambda: train(model, tokenizer, splits),
+                 lambda: predict_proba(model, tokenizer, ds), lambda: predict_windows(model, tokenizer, ds),
+                 lambda: encode_reviews(ds, tokenizer), lambda: encode_windows(ds, tokenizer, 20),
+                 lambda: encode_head_tail(ds, tokenizer, 20)):
+        with refused(hole, TypeError): call()
+    long = ['a film']*200
+    for bad in (None, math.nan, 3, b'a film'):
+        for call in (lambda texts: predict_proba(model, tokenizer, texts),
+                     lambda texts: encode_reviews(texts, tokenizer),
+                     lambda texts: classify(model, tokenizer, texts),
+                     lambda texts: near_duplicates(texts, long)):
+            with refused(r'\[200\]=.* must be a str', TypeError): call([*long, bad])
+    numbers = Dataset.from_dict({'text': [1., 2.], 'label': [0, 1]})
+    with refused("'text' holds Value.'float64'", TypeError): predict_proba(model, tokenizer, numbers)
+    with refused("train.*'text' holds", TypeError): linear_baseline({**data, 'train': numbers})
+
+@pytest.mark.parametrize('text', ['', '   ', '<br />'])
+def test_blank_reviews_are_answered_or_named_before_training(model, tokenizer, data, text):
+    splits = with_row(data, 3, text)
+    with refused(r'train\[3\] has no token'): lstm_baseline(splits, progress=False)
+    assert np.isfinite(predict_proba(model, tokenizer, [text, 'a film'])).all()
+    bare = train_tokenizer(['a good film']*3, 280)
+    gpt2 = a_gpt2(bare)
+    if text: assert np.isfinite(predict_proba(gpt2, bare, [text])).all()
+    else:
+        with refused(r'data\[1\] has no token'): predict_proba(gpt2, bare, ['a film', text])
+        with refused(r'ds\[1\] has no token'): predict_windows(gpt2, bare, ['a film '*60, text])
+        with refused(r'train\[3\] has no token'): train(gpt2, bare, splits)
+
+def test_tokenizers_without_a_fast_version():
+    from transformers import ByT5Tokenizer
+    tokenizer, texts = ByT5Tokenizer(), ['good film', 'a very very long film', 'a</s>']
+    whole = [[*(b+3 for b in t.encode()), 1] for t in texts]
+    said = encode_reviews(texts, tokenizer, 12)
+    assert said['truncated'][:] == [False, True, False] and said['length'][:] == [10, 12, 6]
+    assert said['input_ids'][:] == [w if len(w) < 13 else [*w[:11], 1] for w in whole]
+    assert encode_reviews(texts, tokenizer)['input_ids'][:] == whole
+    assert encode_head_tail(texts, tokenizer, 40)['input_ids'][:] == whole
+    assert encode_windows(texts, tokenizer, 40)['input_ids'][:] == whole
+    model = a_t5(tokenizer)
+    assert predict_proba(model, tokenizer, texts).shape == (3,)
+    with refused('fast tokenizer'): token_importance(model, tokenizer, 'a film', 'delete')
