@@ -282,6 +282,16 @@ def _set_labels(config, head, labels):
     if len(set(labels)) < len(labels): raise ValueError(f'labels={labels!r} must be names, each once')
     config.id2label, config.label2id = dict(enumerate(labels)), {x: i for i,x in enumerate(labels)}
 
+# %% ../nbs/02_models.ipynb #same-answers
+def _check_kept_head(model, new, own, labels, where):
+    "Raises `ValueError` where `labels` would turn round or rename what a trained head answers."
+    if labels is None or any(not k.startswith(model.base_model_prefix + '.') for k in new): return
+    names = [str(own[i]).lower() for i in sorted(own)]
+    if names == [x.lower() for x in labels] or all(name.startswith('label_') for name in names): return
+    raise ValueError(f'labels={labels!r}: the head in {where} was trained with id2label={own}, and with '
+                     'other names it would say something else: leave labels out; or put a new head on its '
+                     'body, with load_lm((model.base_model, tokenizer), head, labels)')
+
 # %% ../nbs/02_models.ipynb #report
 @dataclass(repr=False)
 class LoadReport:
@@ -322,6 +332,7 @@ def _from_memory(pair, head, labels, tokenizer):
     "(model with a copy of each weight that has a place in it, new names, left-out names, name, tokenizer)"
     lm, own = pair
     config, name = copy.deepcopy(lm.config), f'the {type(lm).__name__} that was passed'
+    names = config.id2label
     _set_labels(config, head, labels)
     model = _auto_class(config, head, name).from_config(config, dtype=torch.float32)
     prefix = model.base_model_prefix + '.' if lm is lm.base_model else ''
@@ -331,6 +342,7 @@ def _from_memory(pair, head, labels, tokenizer):
     found, taken = ({d[k].data_ptr() for k in kept} for d in (want, have)) # tied weights have two names
     new = [k for k in want if k not in kept and want[k].data_ptr() not in found]
     left_out = [k for k in have if k not in kept and have[k].data_ptr() not in taken]
+    _check_kept_head(model, new, names, labels, name)
     return model, new, left_out, name, own if tokenizer is None else tokenizer
 def _from_files(name, head, labels, tokenizer):
     "The same from a folder or from the hub."
@@ -338,6 +350,7 @@ def _from_files(name, head, labels, tokenizer):
     where = _where(name, head)
     try: config = AutoConfig.from_pretrained(where)
     except OSError as e: raise _unreachable(where, e) from e
+    names = config.id2label
     _set_labels(config, head, labels)
     cls = _auto_class(config, head, repr(name))
     if tokenizer is None: tokenizer = _tokenizer(where)
@@ -345,7 +358,9 @@ def _from_files(name, head, labels, tokenizer):
     try: model, info = cls.from_pretrained(where, config=config, **how)
     except OSError as e: raise (_unreachable(where, e) if _hub_said_no(e) else e) from e
     other = [k if isinstance(k, str) else k[0] for k in info['mismatched_keys']]
-    return model, {*info['missing_keys'], *other}, info['unexpected_keys'], where, tokenizer
+    new = {*info['missing_keys'], *other}
+    _check_kept_head(model, new, names, labels, where)
+    return model, new, info['unexpected_keys'], where, tokenizer
 
 # %% ../nbs/02_models.ipynb #name-kind
 @kind

@@ -520,6 +520,25 @@ def test_labels(tok, lm, tmp_path):
         load_lm((lm, tok), labels=['a'])
 
 
+def test_labels_never_turn_a_trained_head_round(tok, lm, tmp_path):
+    "A folder whose head answers POSITIVE in column 0 (fairseq#1082, FinBERT#17)."
+    head, mine = 'sequence-classification', ['negative', 'positive']
+    clf, _ = load_lm((lm, tok), head, ['POSITIVE', 'NEGATIVE'])
+    folder = save_lm(clf, tok, tmp_path / 'c')
+    for name in (folder, (clf, tok)):
+        with pytest.raises(ValueError, match='was trained with id2label=.*POSITIVE.*leave labels out'):
+            load_lm(name, head, mine)
+        assert load_lm(name, head)[0].config.id2label == {0: 'POSITIVE', 1: 'NEGATIVE'}
+        again = load_lm(name, head, ['positive', 'negative'])[0]  # the same names: nothing is turned round
+        assert again.load_report.new == {} and torch.equal(again.score.weight, clf.score.weight)
+        three = load_lm(name, head, ['a', 'b', 'c'])[0]  # another number of classes has a new head
+        assert [*three.load_report.new] == ['score.weight']
+    new = load_lm((clf.base_model, tok), head, mine)[0]
+    assert [*new.load_report.new] == ['score.weight'] and new.config.id2label == dict(enumerate(mine))
+    clf.config.id2label, clf.config.label2id = {0: 'LABEL_0', 1: 'LABEL_1'}, {'LABEL_0': 0, 'LABEL_1': 1}
+    assert load_lm((clf, tok), head, mine)[0].config.id2label == dict(enumerate(mine))
+
+
 def test_another_tokenizer_in_place(lm, tok, tmp_path):
     folder = save_lm(lm, tok, tmp_path / 'm')
     other = train_tokenizer(texts[::2], 300)
