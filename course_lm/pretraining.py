@@ -327,11 +327,13 @@ def go_to(self:PretrainingRun, state):
     self.history.settings, self.history.decay_from, self.history.decay_steps = now, None, 0
     self.fix_end()
 
+# %% ../nbs/71_pretraining.ipynb #pretraining-bar
 @patch
 def bar(self:PretrainingRun, progress):
     "A bar that stays when the run is done: it says what the run came to."
     from tqdm.auto import tqdm
-    return tqdm(total=self.n_steps, initial=self.done, disable=not progress, desc='pretraining', mininterval=.5)
+    told = dict(desc='pretraining', mininterval=.5, disable=not progress)
+    return tqdm(total=self.n_steps, initial=self.done, **told)
 
 @patch
 def show(self:PretrainingRun, bar):
