@@ -15,6 +15,7 @@ from fastcore.basics import patch
 
 from .support.checks import Count, Flag, NewFolder, Positive, checked, is_a
 from .support.files import check_folder, fingerprint, is_whole, whole_folder
+from .support.inputs import savable
 from .support.machine import quiet
 
 # %% ../nbs/51_checkpoints.ipynb #checkpoints-class
@@ -60,6 +61,7 @@ def open(self:Checkpoints,
 )->Path: # where it goes on from; None: from the beginning
     "Put `run` where a checkpoint left it. Raises `ValueError` where that is of a run with other settings."
     self.settings, self.saved = _settings(run), time.monotonic()
+    with savable(run.model): pass # refused before the first update, not after the last
     self.folder.mkdir(parents=True, exist_ok=True)
     if not self.resume: _remove(self.folder)
     path = self.last() if name is None else self.folder/name
@@ -106,7 +108,7 @@ def _write(run, folder, settings):
     "Model, tokenizer, optimizer and state of a run, as files."
     from safetensors.torch import save_file, save_model
     if is_a(run.model, 'PreTrainedModel'):
-        with quiet(): run.model.save_pretrained(folder, max_shard_size='1TB')
+        with quiet(), savable(run.model): run.model.save_pretrained(folder, max_shard_size='1TB')
     else: save_model(run.model, str(folder/'model.safetensors'))
     tokenizer = _tokenizer(run)
     if tokenizer is not None: tokenizer.save_pretrained(folder)

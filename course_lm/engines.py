@@ -16,7 +16,7 @@ from torch import nn
 
 from .finetuning import History, Recipe, TrainingRun, check_used, train_loop
 from .support.checks import Count, Flag, Rate, checked
-from .support.inputs import IGNORE_INDEX, is_causal, max_length_of, real_tokens
+from .support.inputs import IGNORE_INDEX, lm_kind, max_length_of, real_tokens
 from .support.kinds import Model
 from .support.randomness import own_streams
 
@@ -251,7 +251,7 @@ def check_one_batch(
     if isinstance(batch, tuple): batch = batch[0]
     rows = [*_shape_checks(model, batch)]
     def fine(): return all(ok for *_,ok,_ in rows)
-    if fine(): rows += _label_checks(batch, is_causal(model))
+    if fine(): rows += _label_checks(batch, lm_kind(model))
     if fine():
         with own_streams('cpu'): rows += _model_checks(copy.deepcopy(model), batch, untrained, n_steps, lr)
     rows = [(check, str(found), bool(ok), '' if ok else hint) for check,found,ok,hint in rows]
@@ -262,24 +262,26 @@ def check_one_batch(
 def _shape_checks(model, batch):
     ids, labels, most = batch['input_ids'], batch['labels'], max_length_of(model)
     n = model.get_input_embeddings().weight.shape[0]
-    alike = ids.shape == labels.shape and ids.dim() == 2
+    two_texts = lm_kind(model) == 'encoder-decoder' # labels of a length of their own
+    alike = ids.dim() == labels.dim() == 2 and ids.shape[:2-two_texts] == labels.shape[:2-two_texts]
     yield ('shape', f'{tuple(ids.shape)}, {tuple(labels.shape)}', alike,
            'input_ids and labels must both be (batch, length)')
     yield ('ids', f'{ids.min()} to {ids.max()}', ids.min() >= 0 and ids.max() < n,
            f'the model embeds {n} tokens: another tokenizer, or tokens added without add_tokens')
     yield ('length', ids.shape[1], not most or ids.shape[1] <= most, f'the model reads at most {most} tokens')
 
-def _label_checks(batch, causal):
+def _label_checks(batch, kind):
     ids, labels = batch['input_ids'], batch['labels']
     real, asked = real_tokens(batch), labels != IGNORE_INDEX
-    n = int((asked[:, 1:] if causal else asked).sum())
+    n = int((asked[:, 1:] if kind == 'causal' else asked).sum())
     yield 'scored tokens', f'{n} of {int(real.sum())}', n > 0, 'every label is -100: nothing can be learnt'
+    if kind == 'encoder-decoder': return # its labels are another text
     pads = int((asked & ~real).sum())
     yield 'scored padding', pads, pads == 0, 'labels of padding must be -100'
     told = asked & real
     same = (labels == ids)[told].float().mean().item()
     ahead = (labels[:, :-1] == ids[:, 1:])[told[:, :-1]].float().mean().item()
-    if causal:
+    if kind == 'causal':
         yield ('labels are the inputs', f'{same:.0%}', same > .5 or ahead < .9,
                'the labels are shifted already, and the model shifts them again: give it labels == input_ids')
     else:

@@ -144,6 +144,8 @@ def _padded(examples, tokenizer, multiple=1, pad_to=0):
     if not isinstance(examples[0], Mapping): examples = [{'input_ids': row} for row in examples]
     if 'input_ids' not in examples[0]:
         raise ValueError(f'examples need input_ids, and these have {", ".join(examples[0]) or "nothing"}')
+    if any('labels' in example for example in examples):
+        raise ValueError("examples have 'labels', which a strategy's would replace: remove that column")
     columns = {name: _column(examples, name) for name in _COLUMNS if name in examples[0]}
     lengths = [*map(len, columns['input_ids'])]
     for name,rows in columns.items():

@@ -17,7 +17,7 @@ from torch import nn
 from .support.checks import (
     Count, Flag, NewFolder, NotAll, OneOf, Refused, Seed, Text, Whole, WrongType, checked, is_a, kind)
 from .support.files import read_json, whole_folder
-from .support.inputs import check_vocab, is_causal
+from .support.inputs import check_vocab, is_causal, savable
 from .support.kinds import AnyTexts, Model, Texts, Tokenizer, check_texts
 from .support.machine import quiet
 
@@ -148,7 +148,7 @@ def save_lm(
     "Save a model, whole or not at all. Raises `ValueError` for a folder that holds anything else. Lesson 0."
     check_vocab(model, tokenizer, 'the model to be saved')
     texts = None if reference_texts is None else check_texts(reference_texts, 'reference_texts')
-    with whole_folder(folder, 'folder') as new, quiet():
+    with savable(model), whole_folder(folder, 'folder') as new, quiet():
         (model if dtype is None else copy.deepcopy(model).to(dtype)).save_pretrained(new)
         tokenizer.save_pretrained(new)
         if dtype is not None: # the config says what to compute in, whatever the file holds

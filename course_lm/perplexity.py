@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .support.checks import Count, Natural, WrongType, checked, is_a, kind
-from .support.inputs import IGNORE_INDEX, is_causal
+from .support.inputs import IGNORE_INDEX, is_causal, is_shifted
 from .support.kinds import Device, Labels, Logits, Model, Shaped, Tokenizer
 from .support.randomness import evaluating
 
@@ -208,9 +208,9 @@ def _call(model, batch):
     "The model's logits for those entries of `batch` that its `forward` takes."
     takes, mask = inspect.signature(getattr(model, 'forward', model)).parameters, batch.get('attention_mask')
     if 'use_cache' in takes: batch = {**batch, 'use_cache': False}
-    if 'position_ids' in takes and 'position_ids' not in batch and is_causal(model):
+    if 'position_ids' in takes and 'position_ids' not in batch:
         from_left = mask is not None and not mask[:, 0].all()
-        if from_left: batch = {**batch, 'position_ids': (mask.cumsum(1) - 1).clamp(min=0)}
+        if from_left and is_causal(model): batch = {**batch, 'position_ids': (mask.cumsum(1) - 1).clamp(min=0)}
     takes_all = any(p.kind == p.VAR_KEYWORD for p in takes.values())
     return _logits_of(model(**{k: v for k,v in batch.items() if takes_all or k in takes}))
 
@@ -246,7 +246,7 @@ def _ends_in(model, head, two_texts, device):
 class Scorer:
     "Inside `with`: a model without dropout, which gives the nats of a batch's scored tokens. Lesson 4."
     def __init__(self, model, shift=None, device=None):
-        self.model, self.shift = model, is_causal(model) if shift is None else shift
+        self.model, self.shift = model, is_shifted(model, shift)
         self.device = device or _device(model)
         self.head = getattr(model, 'get_output_embeddings', lambda: None)()
         self.two_texts = getattr(getattr(model, 'config', None), 'is_encoder_decoder', False)

@@ -15,7 +15,7 @@ import torch
 from .support.arrow import pad_rows
 from .support.checks import Count, Flag, NotNegative, Seed, SomeShare, Text, checked
 from .support.html import Piece, show_text, visible
-from .support.inputs import IGNORE_INDEX, is_causal, max_length_of, real_tokens
+from .support.inputs import IGNORE_INDEX, check_causal, is_causal, lm_kind, max_length_of, real_tokens
 from .support.kinds import AnyTexts, Batch, Model, Tokenizer
 from .support.machine import quiet
 from .support.randomness import evaluating, own_streams
@@ -54,7 +54,7 @@ def generate_text(
     _check_prompts(model, texts, how, n)
     rows = tokenizer(texts, add_special_tokens=False)['input_ids'] if texts else []
     kept, allowed = zip(*(_heal(tokenizer, row) if heal else (row, None) for row in rows))
-    batch = _left_padded(model, tokenizer, kept, max_new_tokens)
+    batch = _left_padded(model, tokenizer, [[*_lead(tokenizer), *row] for row in kept], max_new_tokens)
     config = GenerationConfig(max_new_tokens=max_new_tokens, num_return_sequences=n, **how.config(),
                               eos_token_id=tokenizer.eos_token_id, pad_token_id=_pad_id(tokenizer))
     streams = nullcontext() if how.seed is None else own_streams(model.device, how.seed)
@@ -68,13 +68,18 @@ def generate_text(
 
 # %% ../nbs/03_predictions.ipynb #generation-parts
 def _check_prompts(model, texts, how, n):
-    if not is_causal(model):
-        raise ValueError(f'{type(model).__name__} is a masked model and continues no text: use fill_mask')
+    check_causal(model, 'it continues no text (for a masked model use fill_mask)')
     if not texts: raise ValueError('prompts=[] must hold a text: there is nothing to continue')
     if how.temperature == 0 and n > 1:
         raise ValueError(f'temperature=0 gives the same text {n} times: take n=1, or a temperature above 0')
 def _pad_id(tokenizer):
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+def _lead(tokenizer):
+    "The ids that the tokenizer puts before a text, such as BOS; what it puts behind one would end the text."
+    text = 'a'
+    ids, bare = tokenizer(text)['input_ids'], tokenizer(text, add_special_tokens=False)['input_ids']
+    at = [k for k in range(len(ids)) if bare and ids[k:k+len(bare)] == bare]
+    return ids[:at[0]] if at else []
 def _left_padded(model, tokenizer, rows, max_new_tokens):
     "Prompts as one batch; an empty one begins with what stands before a document."
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
@@ -124,6 +129,7 @@ def lm_predictions(
 ): # DataFrame, a row for each real token: row, position, token (the truth), read, scored, guess, ...
     "What a model was asked in a batch, what was expected, what it would have said. Lesson 0."
     import pandas as pd
+    if lm_kind(model) == 'encoder-decoder': check_causal(model, 'its labels are another text')
     device, shift = next(model.parameters()).device, int(is_causal(model))
     inputs = {k: v.to(device) for k,v in batch.items() if k != 'labels'}
     with evaluating(model), torch.no_grad(): probs = model(**inputs).logits.float().softmax(-1).cpu()

@@ -17,7 +17,7 @@ from .perplexity import LMScore, Scorable, Scorer
 from .support.checks import (
     Count, Level, Natural, Positive, Seed, Text, TokenId, WrongType, checked, kind, part_of)
 from .support.html import Piece, show_text
-from .support.inputs import IGNORE_INDEX, is_causal, max_length_of
+from .support.inputs import IGNORE_INDEX, check_causal, is_causal, lm_kind, max_length_of
 from .support.kinds import Texts, TokenIds, Tokenizer, check_texts
 
 # %% ../nbs/41_scoring.ipynb #8e6a2bc6
@@ -165,6 +165,7 @@ def _causal_nats(model, tokenizer, texts, max_length, stride, batch_size):
 def _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_word=False):
     "(nats, scored, offsets) of each text's tokens."
     if is_causal(model): return _causal_nats(model, tokenizer, texts, max_length, stride, batch_size)
+    if lm_kind(model) != 'masked': check_causal(model, 'it has no score of a text alone')
     if tokenizer.mask_token_id is None:
         raise ValueError(f'{type(model).__name__} is no causal model, and the tokenizer has no mask token '
                          'to hide a token with')
@@ -175,6 +176,24 @@ def _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_w
     found = [torch.cat([next(nats) for _ in ps]) for ps in pieces]
     places = [[offsets[a] for _,at,_,offsets in ps for a in at] for ps in pieces]
     return [(n, torch.ones(len(n), dtype=torch.bool), offsets) for n,offsets in zip(found, places)]
+
+# %% ../nbs/41_scoring.ipynb #score-parts
+def _letters(offsets): # -> [(first, after, end)]: tokens that share letters, and where the text of those ends
+    out = []
+    for j,(start, end) in enumerate(offsets):
+        if out and start < out[-1][2]: out[-1] = out[-1][0], j+1, max(end, out[-1][2])
+        else: out.append((j, j+1, end))
+    return out
+
+def _score(text, nats, scored, offsets):
+    "Tokens and the bytes they spell: of a letter in several tokens, all count or none."
+    scored, n_bytes, begin = scored.tolist(), len(text.encode()), 0
+    for first,after,end in [] if all(scored) else _letters(offsets):
+        if not all(scored[first:after]):
+            scored[first:after] = [False]*(after-first)
+            n_bytes -= len(text[begin:end].encode())
+        begin = end
+    return LMScore(nats[torch.tensor(scored, dtype=torch.bool)].sum().item(), sum(scored), n_bytes)
 
 # %% ../nbs/41_scoring.ipynb #8b7967f0
 @checked
@@ -190,9 +209,7 @@ def score_texts(
     "Score each document by itself, after BOS; without BOS its first token does not count. Lesson 4."
     texts = check_texts(texts)
     found = _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_word)
-    begin = [0 if all(scored[:1]) else offsets[0][1] for _,scored,offsets in found]
-    return [LMScore(nats.sum().item(), int(scored.sum()), len(text[b:].encode()))
-            for text,b,(nats,scored,_) in zip(texts, begin, found)]
+    return [_score(text, *parts) for text,parts in zip(texts, found)]
 
 # %% ../nbs/41_scoring.ipynb #61542030
 @checked

@@ -201,3 +201,13 @@ def test_a_module_that_transformers_did_not_make(tmp_path):
         return ft.train_loop(Bigram(), loaders()[0], checkpoints=Checkpoints(tmp_path), **settings)
     run(4)
     assert len(run(8).steps) == 8
+
+
+def test_a_generation_config_that_is_invalid_stops_no_run(tmp_path):
+    model = a_model()
+    model.generation_config.temperature = .6
+    a_run(tmp_path/'kept', model=model)
+    model.generation_config.num_beams, model.generation_config.num_return_sequences = 2, 3
+    before = model.get_input_embeddings().weight.clone()
+    with pytest.raises(ValueError, match='model.generation_config cannot be saved'): a_run(tmp_path/'other', model=model)
+    same(before, model.get_input_embeddings().weight)

@@ -164,3 +164,16 @@ def test_what_is_wrong_is_named():
     assert 'asked tokens still readable' in wrong_rows(readable)
     dls = lm_dataloaders(chunks(), toks[False], batch_size=8, device='cpu')
     assert len(check_one_batch(a_model(dropout=0.), dls, n_steps=3)) == 9
+
+
+def test_one_batch_of_an_encoder_decoder():
+    from transformers import T5Config, T5ForConditionalGeneration
+    from course_lm.denoising import SpanCorruption
+    from .made import T5
+    size = dict(d_model=16, d_kv=8, num_layers=1, num_heads=2, d_ff=32)
+    ids = dict(pad_token_id=T5.pad_token_id, eos_token_id=0, decoder_start_token_id=T5.pad_token_id)
+    model = T5ForConditionalGeneration(T5Config(vocab_size=len(T5), **size, **ids))
+    batch = LMCollator(T5, SpanCorruption(), seed=1)([T5('the cat sat on the mat')['input_ids']]*2)
+    assert batch['input_ids'].shape != batch['labels'].shape
+    frame = check_one_batch(model, batch, n_steps=2).set_index('check')
+    assert frame.ok['shape'] and frame.ok['scored tokens'] and frame.ok['gradient']

@@ -9,7 +9,7 @@ import transformers as T
 
 from course_lm.chunking import chunk_dataset
 from course_lm.data import train_tokenizer
-from course_lm.models import load_lm
+from course_lm.models import load_lm, new_model
 from course_lm.support.inputs import (
     ceil_div,
     check_chunk_size,
@@ -17,6 +17,7 @@ from course_lm.support.inputs import (
     check_vocab,
     flat_ids,
     is_causal,
+    lm_kind,
     max_length_of,
     real_tokens,
     special_table,
@@ -101,7 +102,7 @@ def test_is_causal_asks_for_the_head():
     gpt2, roberta = T.GPT2Config(**GPT2), T.RobertaConfig(**ROBERTA)
     causal = [
         T.GPT2LMHeadModel(gpt2),
-        T.RobertaForCausalLM(roberta),
+        T.RobertaForCausalLM(T.RobertaConfig(**ROBERTA, is_decoder=True)),
         torch.nn.Linear(2, 2),
         T.GPT2Model(gpt2),
     ]
@@ -134,6 +135,39 @@ def test_is_causal_asks_for_the_head():
         config = T.BertConfig(architectures=['BertForMaskedLM'])
 
     assert not is_causal(Mine())
+
+
+@pytest.mark.parametrize('name', ['Flaubert', 'XLM'])
+def test_a_masked_model_named_as_a_causal_one(name):
+    config = getattr(T, f'{name}Config')(vocab_size=90, emb_dim=32, n_layers=1, n_heads=2)
+    model = getattr(T, f'{name}WithLMHeadModel')(config).train()
+    state = torch.get_rng_state()
+    assert lm_kind(model) == 'masked' and not is_causal(model)
+    assert all(part.training for part in model.modules()) and state.equal(torch.get_rng_state())
+
+
+def test_xlnet_sees_both_sides():
+    config = T.XLNetConfig(vocab_size=90, d_model=16, n_layer=1, n_head=2, d_inner=16)
+    assert lm_kind(T.XLNetLMHeadModel(config)) == 'masked'
+
+
+FAMILIES = ['Bert', 'Roberta', 'Camembert', 'Electra', 'XLMRoberta', 'RoFormer', 'MegatronBert', 'RemBert',
+            'Ernie', 'RobertaPreLayerNorm']
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_an_encoder_built_as_a_causal_model_is_refused(name):
+    make = getattr(T, f'{name}Config')
+    assert lm_kind(new_model(make(**SMALL))) == 'masked'
+    auto = T.AutoModelForCausalLM
+    with pytest.raises(ValueError, match='model: .* next token, and its positions see it'):
+        is_causal(auto.from_config(make(**SMALL)))
+    assert is_causal(auto.from_config(make(**SMALL, is_decoder=True)))
+
+
+def test_encoder_decoders_are_neither():
+    bart = T.BartConfig(vocab_size=90, d_model=16, encoder_layers=1, decoder_layers=1)
+    assert lm_kind(T.BartForConditionalGeneration(bart)) == 'encoder-decoder'
 
 
 def test_chunk_sizes():

@@ -577,3 +577,9 @@ def test_evaluation_takes_packed_batches():
     packed = evaluate_lm(model, [collate(list(pack_dataset(docs, 48)))])
     alone = evaluate_lm(model, [collate(docs)])
     assert packed.tokens == alone.tokens and packed.nats == pytest.approx(alone.nats, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [LMCollator(CAUSAL), lambda rows: pad_examples(rows, CAUSAL)])
+def test_labels_of_the_users_own_are_not_dropped_without_a_word(make):
+    rows = [dict(input_ids=[5, 6, 7]), dict(input_ids=[5, 6, 7, 8], labels=[IGNORE_INDEX, IGNORE_INDEX, 7, 8])]
+    with pytest.raises(ValueError, match="examples have 'labels'"): make(rows)

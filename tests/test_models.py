@@ -98,6 +98,21 @@ def test_home_text_comes_with_the_model(objective):
 # Folders, whole or not at all
 
 
+def test_a_model_whose_generation_config_is_invalid_is_saved(tok, lm, tmp_path):
+    from transformers import GenerationConfig
+
+    lm.generation_config.temperature = 0.6
+    kept = lm.generation_config
+    saved = GenerationConfig.from_pretrained(save_lm(lm, tok, tmp_path / 'lm'))
+    assert saved.temperature == 0.6 and saved.do_sample
+    assert lm.generation_config is kept and not kept.do_sample
+    lm.generation_config.num_return_sequences = 3
+    lm.generation_config.num_beams = 2
+    with pytest.raises(ValueError, match='model.generation_config cannot be saved'):
+        save_lm(lm, tok, tmp_path / 'other')
+    assert not (tmp_path / 'other').exists()
+
+
 @pytest.mark.parametrize('what', ['model', 'tokenizer', 'rename'])
 def test_an_interrupted_save_leaves_the_old_one(tok, lm, tmp_path, what):
     folder = save_lm(lm, tok, tmp_path / 'lm')

@@ -425,3 +425,35 @@ def test_import_is_light():
     code = f"import sys, course_lm.perplexity; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('name', ['Flaubert', 'XLM'])
+def test_a_masked_model_named_as_a_causal_one_is_scored_in_place(name):
+    import transformers as T
+    config = getattr(T, f'{name}Config')(vocab_size=90, emb_dim=32, n_layers=1, n_heads=2)
+    model = sharper(lambda: getattr(T, f'{name}WithLMHeadModel')(config))
+    batch = padded([9, 9], vocab=90)
+    batch['labels'][:, 1::2] = IGNORE_INDEX
+    with torch.no_grad(): own = model(**batch).loss.item()
+    assert evaluate_lm(model, [batch]).cross_entropy == pytest.approx(own, rel=1e-5)
+
+def test_a_model_that_sees_the_answers_gets_no_perplexity():
+    from transformers import BertConfig, BertLMHeadModel
+    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    model = sharper(lambda: BertLMHeadModel(BertConfig(vocab_size=90, **sizes)))
+    with pytest.raises(ValueError, match='model: BertLMHeadModel is to predict'):
+        evaluate_lm(model, [padded([9], vocab=90)])
+    with pytest.raises(ValueError, match='model: BertForMaskedLM is a masked model'):
+        evaluate_lm(bert(), [padded([9])], shift=True)
+
+@pytest.mark.parametrize('left', [False, True])
+@pytest.mark.parametrize('name, scale', [('Cohere', dict(logit_scale=.0625)), ('Granite', dict(logits_scaling=8.))])
+def test_the_scale_of_the_logits_is_kept_whichever_side_is_padded(name, scale, left):
+    import transformers as T
+    sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
+    config = getattr(T, f'{name}Config')(vocab_size=90, intermediate_size=64, pad_token_id=0, **sizes, **scale)
+    model = sharper(lambda: getattr(T, f'{name}ForCausalLM')(config))
+    batch = padded([4, 9], vocab=90, left=left)
+    place = (batch['attention_mask'].cumsum(1) - 1).clamp(min=0)
+    want = reference(model, {**batch, 'position_ids': place})
+    assert evaluate_lm(model, [batch]).nats == pytest.approx(want.sum().item(), rel=1e-5)

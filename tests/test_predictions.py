@@ -39,6 +39,38 @@ def tiny():
 # Generating
 
 
+def test_a_prompt_begins_as_the_tokenizer_begins_a_text(tok):
+    from copy import deepcopy
+
+    from tokenizers.processors import TemplateProcessing
+
+    tok = deepcopy(tok)
+    tok.add_special_tokens({'bos_token': '<s>'})
+    specials = [('<s>', tok.bos_token_id), (tok.eos_token, tok.eos_token_id)]
+    end = tok.eos_token
+    tok.backend_tokenizer.post_processor = TemplateProcessing(single=f'<s> $A {end}', special_tokens=specials)
+    torch.manual_seed(0)
+    model = new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)).eval()
+    for p in model.parameters():
+        p.data.mul_(4)
+    ids = tok('if the', return_tensors='pt')['input_ids'][:, :-1]
+    assert ids[0, 0] == tok.bos_token_id
+    out = model.generate(ids, do_sample=False, max_new_tokens=8, pad_token_id=tok.eos_token_id)
+    want = tok.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    assert generate_text(model, tok, 'if the', 8, temperature=0, full_text=False) == want
+
+
+def test_encoder_decoders_are_named(mtok):
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    t5 = T5ForConditionalGeneration(T5Config(vocab_size=300, d_model=16, d_kv=8, num_layers=1, num_heads=2))
+    with pytest.raises(ValueError, match='model: T5.* is an encoder-decoder model'):
+        generate_text(t5, mtok, 'if')
+    batch = dict(input_ids=torch.ones(1, 4).long(), labels=torch.ones(1, 3).long())
+    with pytest.raises(ValueError, match='model: T5.* is an encoder-decoder model'):
+        lm_predictions(t5, mtok, batch)
+
+
 def test_generation_leaves_no_trace(lm, tok):
     lm.train()
     state, side = torch.get_rng_state(), tok.padding_side

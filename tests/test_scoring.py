@@ -271,3 +271,39 @@ def test_surprisal_long_and_masked_and_bare(tok, mtok):
     with pytest.raises(TypeError, match='surprise=.* must be'): show_surprisal(bare.frame)
     with pytest.raises(ValueError, match='max_bits=0 must be'): show_surprisal(bare, max_bits=0)
 
+
+
+# ---- what real models and tokenizers bring
+
+def test_a_text_longer_than_roberta(mtok):
+    from transformers import RobertaConfig, RobertaForMaskedLM
+    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = RobertaConfig(vocab_size=len(mtok), max_position_embeddings=66, pad_token_id=1, **sizes)
+    model, text = sharper(lambda: RobertaForMaskedLM(config)), 'xyz '*30
+    n = len(mtok(text, add_special_tokens=False)['input_ids'])
+    assert n > 64 and pseudo_perplexity(model, mtok, text).tokens == n
+    assert score_texts(model, mtok, [text])[0].tokens == len(surprisal(model, mtok, text).frame) == n
+
+def test_models_without_a_score_from_left_to_right_are_refused(mtok):
+    from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
+    layers = dict(encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2)
+    bart = BartForConditionalGeneration(BartConfig(vocab_size=320, d_model=16, **layers))
+    t5 = T5ForConditionalGeneration(T5Config(vocab_size=320, d_model=16, d_kv=8, num_layers=1, num_heads=2))
+    for model in (bart, t5):
+        calls = [lambda: pseudo_perplexity(model, mtok, 'a name'), lambda: score_texts(model, mtok, ['a']),
+                 lambda: surprisal(model, mtok, 'a name'), lambda: sliding_perplexity(model, [5]*9, 8),
+                 lambda: compare_lms((model, mtok), (model, mtok), ['a', 'b'])]
+        for call in calls:
+            with pytest.raises(ValueError, match='model: .* is an encoder-decoder model'): call()
+    with pytest.raises(ValueError, match='model: BertForMaskedLM is a masked model'):
+        sliding_perplexity(bert(), list(range(9)), 8)
+
+@pytest.mark.parametrize('text, left_out', [('🎉 what a film', 4), ('a film', 1), ('電影 film', 3)])
+def test_without_bos_a_first_letter_is_left_out_with_all_its_bytes(text, left_out):
+    bytewise = train_tokenizer(['the cat sat on the mat']*3, 258)
+    bytewise.bos_token = None
+    n = len(text.encode())
+    score = score_texts(gpt2(), bytewise, [text])[0]
+    assert (score.tokens, score.bytes) == (n - left_out, n - left_out)
+    score = score_texts(gpt2(), bytewise, ['abcdefgh'], max_length=4, stride=4)[0]
+    assert (score.tokens, score.bytes) == (6, 6)

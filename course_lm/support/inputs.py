@@ -7,10 +7,12 @@ __all__ = ['IGNORE_INDEX', 'Takes', 'max_length_of', 'check_chunk_size', 'check_
            'special_table', 'check_vocab']
 
 # %% ../../nbs/support/inputs.ipynb #imports
+import copy
 import functools
 import re
 import weakref
 from collections.abc import Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -118,17 +120,112 @@ def check_cut(chunk_size, stride=None, tail='drop', pad_id=None): # tokens from 
 
 # %% ../../nbs/support/inputs.ipynb #a7613f86-1
 _CAUSAL = re.compile('CausalLM|LMHead')
-_OTHER_HEAD = re.compile('MaskedLM|Classif|QuestionAnswering|MultipleChoice|PreTraining|Seq2Seq|NextSentence')
+_OTHER_HEAD = re.compile('Classif|QuestionAnswering|MultipleChoice|PreTraining|Seq2Seq|NextSentence')
 
-def is_causal(model)->bool:
-    "Has the model a causal language model's head: is position t asked for token t+1?"
+def _named(model, config):
+    "The kind of head that a class is named after: 'causal' where no name is known."
+    for name in (type(model).__name__, *(getattr(config, 'architectures', None) or ())):
+        if _CAUSAL.search(name): return 'causal'
+        if 'MaskedLM' in name: return 'masked'
+        if _OTHER_HEAD.search(name): return 'other'
+    return 'causal'
+
+# %% ../../nbs/support/inputs.ipynb #causal-probe
+def _two_rows(model, config):
+    "Six ordinary tokens twice, with another one at the end; None for a vocabulary too small."
+    import torch
+    named = [v for k,v in vars(config).items() if k.endswith(('_token_id', '_index'))]
+    special = {v for v in named if isinstance(v, int)}
+    n = model.get_input_embeddings().weight.shape[0]
+    free = [i for i in np.unique(np.linspace(0, n-1, 32).astype(int)).tolist() if i not in special]
+    if len(free) < 3: return None
+    row = (free*6)[:6]
+    return torch.tensor([row, [*row[:-1], next(i for i in free if i != row[-1])]])
+
+def _said(model, config):
+    "(sees, shifts): does a position see what is after it, does the model's own loss shift labels?"
+    import torch
+    from torch.nn.functional import cross_entropy
+    rows = _two_rows(model, config).to(next(model.parameters()).device)
+    out = model.forward(input_ids=rows).logits
+    if out.shape[:2] != rows.shape or not out.isfinite().all(): return False, True
+    tolerance = (1e-5 if out.dtype == torch.float32 else .02)*out.abs().max()
+    if (out[0, :-1] - out[1, :-1]).abs().max() <= tolerance: return False, True
+    own = model.forward(input_ids=rows, labels=rows).loss.float()
+    here = cross_entropy(out.flatten(0, 1).float(), rows.flatten())
+    ahead = cross_entropy(out[:, :-1].flatten(0, 1).float(), rows[:, 1:].flatten())
+    return True, bool((own - ahead).abs() <= (own - here).abs())
+
+_probed = weakref.WeakKeyDictionary() # model: (is_decoder, what was said)
+def _probe(model, config):
+    "What `_said` finds in evaluation mode, once for each model; (False, True) where it cannot be tried."
+    import torch
+    key = getattr(config, 'is_decoder', None)
+    if model in _probed and _probed[model][0] == key: return _probed[model][1]
+    training = [part for part in model.modules() if part.training]
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]): found = _said(model, config)
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, NotImplementedError, KeyError):
+        found = False, True
+    finally:
+        for part in training: part.training = True
+    _probed[model] = key, found
+    return found
+
+# %% ../../nbs/support/inputs.ipynb #causal-kind
+def lm_kind(model): # 'causal', 'masked', 'encoder-decoder' or 'other'
+    "What a model is asked. Raises `ValueError` for one that shifts its labels and sees the answers."
     model = _unwrapped(model)
     config = getattr(model, 'config', None)
-    if getattr(config, 'is_encoder_decoder', False): return False
-    for name in (type(model).__name__, *(getattr(config, 'architectures', None) or ())):
-        if _CAUSAL.search(name): return True
-        if _OTHER_HEAD.search(name): return False
-    return True
+    if getattr(config, 'is_encoder_decoder', False): return 'encoder-decoder'
+    named = _named(model, config)
+    if named != 'causal' or not is_a(model, 'PreTrainedModel'): return named
+    sees, shifts = _probe(model, config)
+    if not sees: return 'causal'
+    if not shifts: return 'masked'
+    raise ValueError(f'model: {type(model).__name__} is to predict the next token, and its positions see it: '
+                     'take the masked model of this kind, or set is_decoder=True in its config')
+
+def check_causal(model, reason): # reason: what becomes of other models
+    "Raises `ValueError` for all but a causal model."
+    kind = lm_kind(model)
+    if kind == 'causal': return
+    names = {'masked': 'a masked model', 'encoder-decoder': 'an encoder-decoder model'}
+    named = names.get(kind, 'no language model')
+    raise ValueError(f'model: {type(_unwrapped(model)).__name__} is {named}, not a causal one: {reason}')
+
+# %% ../../nbs/support/inputs.ipynb #causal-fn
+def is_causal(model)->bool:
+    "Is position t of a model asked for token t+1, which it cannot see? Errors as in `lm_kind`."
+    return lm_kind(model) == 'causal'
+
+# %% ../../nbs/support/inputs.ipynb #shift-fn
+def is_shifted(model, shift=None): # bool
+    "Whether position t is scored on token t+1. Raises `ValueError` where it would see that token."
+    if shift: check_causal(model, 'scored from left to right it would see the answers; see score_texts')
+    causal = is_causal(model) # also for what is refused, and tried before anything hangs on its head
+    return causal if shift is None else shift
+
+# %% ../../nbs/support/inputs.ipynb #savable
+def _written(config):
+    "What transformers will write of a generation_config: sampling values are refused without do_sample."
+    for fixed in (config, copy.deepcopy(config)):
+        if fixed is not config: fixed.do_sample = True
+        try: fixed.validate(strict=True)
+        except ValueError as e: error = e
+        else: return fixed
+    raise ValueError('model.generation_config cannot be saved, set it right or to GenerationConfig(): '
+                     f'{error}')
+
+@contextmanager
+def savable(model):
+    "Inside, transformers can write the model's generation_config. Raises `ValueError` where nothing helps."
+    config = getattr(model, 'generation_config', None)
+    if config is not None: model.generation_config = _written(config)
+    try: yield model
+    finally:
+        if config is not None: model.generation_config = config
 
 # %% ../../nbs/support/inputs.ipynb #22db43ef
 def cached_per_tokenizer(
