@@ -208,9 +208,9 @@ def _call(model, batch):
     "The model's logits for those entries of `batch` that its `forward` takes."
     takes, mask = inspect.signature(getattr(model, 'forward', model)).parameters, batch.get('attention_mask')
     if 'use_cache' in takes: batch = {**batch, 'use_cache': False}
-    if 'position_ids' in takes and 'position_ids' not in batch:
-        from_left = mask is not None and not mask[:, 0].all()
-        if from_left and is_causal(model): batch = {**batch, 'position_ids': (mask.cumsum(1) - 1).clamp(min=0)}
+    if 'position_ids' in takes and 'position_ids' not in batch and mask is not None:
+        from_left = not mask[:, 0].all() and is_causal(model)
+        if from_left: batch = {**batch, 'position_ids': (mask.cumsum(1) - 1).clamp(min=0)}
     takes_all = any(p.kind == p.VAR_KEYWORD for p in takes.values())
     return _logits_of(model(**{k: v for k,v in batch.items() if takes_all or k in takes}))
 

@@ -15,7 +15,8 @@ import torch
 from .support.arrow import pad_rows
 from .support.checks import Count, Flag, NotNegative, Seed, SomeShare, Text, checked
 from .support.html import Piece, show_text, visible
-from .support.inputs import IGNORE_INDEX, check_causal, is_causal, lm_kind, max_length_of, real_tokens
+from .support.inputs import (
+    IGNORE_INDEX, check_causal, is_causal, lm_kind, max_length_of, real_tokens)
 from .support.kinds import AnyTexts, Batch, Model, Tokenizer
 from .support.machine import quiet
 from .support.randomness import evaluating, own_streams

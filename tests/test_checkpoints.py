@@ -209,5 +209,6 @@ def test_a_generation_config_that_is_invalid_stops_no_run(tmp_path):
     a_run(tmp_path/'kept', model=model)
     model.generation_config.num_beams, model.generation_config.num_return_sequences = 2, 3
     before = model.get_input_embeddings().weight.clone()
-    with pytest.raises(ValueError, match='model.generation_config cannot be saved'): a_run(tmp_path/'other', model=model)
+    with pytest.raises(ValueError, match='model.generation_config cannot be saved'):
+        a_run(tmp_path/'other', model=model)
     same(before, model.get_input_embeddings().weight)

@@ -447,11 +447,13 @@ def test_a_model_that_sees_the_answers_gets_no_perplexity():
         evaluate_lm(bert(), [padded([9])], shift=True)
 
 @pytest.mark.parametrize('left', [False, True])
-@pytest.mark.parametrize('name, scale', [('Cohere', dict(logit_scale=.0625)), ('Granite', dict(logits_scaling=8.))])
+@pytest.mark.parametrize('name, scale', [
+    ('Cohere', dict(logit_scale=.0625)), ('Granite', dict(logits_scaling=8.))])
 def test_the_scale_of_the_logits_is_kept_whichever_side_is_padded(name, scale, left):
     import transformers as T
     sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
-    config = getattr(T, f'{name}Config')(vocab_size=90, intermediate_size=64, pad_token_id=0, **sizes, **scale)
+    sizes |= dict(intermediate_size=64, pad_token_id=0)
+    config = getattr(T, f'{name}Config')(vocab_size=90, **sizes, **scale)
     model = sharper(lambda: getattr(T, f'{name}ForCausalLM')(config))
     batch = padded([4, 9], vocab=90, left=left)
     place = (batch['attention_mask'].cumsum(1) - 1).clamp(min=0)
