@@ -156,6 +156,7 @@ def _said(model, config):
     ahead = cross_entropy(out[:, :-1].flatten(0, 1).float(), rows[:, 1:].flatten())
     return True, bool((own - ahead).abs() <= (own - here).abs())
 
+# %% ../../nbs/support/inputs.ipynb #causal-once
 _probed = weakref.WeakKeyDictionary() # model: (is_decoder, what was said)
 def _probe(model, config):
     "What `_said` finds in evaluation mode, once for each model; (False, True) where it cannot be tried."
