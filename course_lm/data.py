@@ -10,8 +10,9 @@ import ast, os, re, sysconfig, tokenize, warnings
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
-from .support.checks import Count, Natural, OneOf, Refused, WrongType, checked, kind
+from .support.checks import Count, Natural, Refused, WrongType, checked, kind
 from .support.kinds import check_texts
 
 # %% ../nbs/00_data.ipynb #27f656af
@@ -123,7 +124,7 @@ _least = dict(bpe=256, wordpiece=95, unigram=256, word=1) # besides the special 
 def train_tokenizer(
     texts, # list of str, or a generator of them: of the training text only
     vocab_size:Count=2000, # tokens, special ones included; fewer come out where the text has no more to give
-    kind:OneOf['bpe', 'wordpiece', 'unigram', 'word']='bpe', # GPT-2's, BERT's, T5's on bytes, a word list
+    kind:Literal['bpe', 'wordpiece', 'unigram', 'word']='bpe', # GPT-2's, BERT's, T5's on bytes, a word list
     masked:bool=False, # True, with 'bpe': BERT's special tokens, [CLS] ... [SEP] around a text
     min_count:Natural=None, # what comes less often is not learnt; None: 2 for 'word', else 0
 ): # PreTrainedTokenizerFast

@@ -25,11 +25,14 @@ def test_entropy_rate_by_an_independent_route():
     "Block entropies: H(n tokens) - H(n-1 tokens) is the entropy rate of a chain from n = order+1 on."
     for order in (1, 2):
         source = MarkovSource(n_states=3, order=order, seed=1, concentration=1)
-        def block(n):
-            logprobs = [source.logprobs(np.array(t)).sum() for t in product(range(3), repeat=n)]
-            return -sum(math.exp(lp)*lp for lp in logprobs)
         for n in (order + 1, order + 2):
-            assert math.isclose(block(n) - block(n-1), source.entropy_rate, rel_tol=1e-9)
+            rate = block_entropy(source, n) - block_entropy(source, n-1)
+            assert math.isclose(rate, source.entropy_rate, rel_tol=1e-9)
+
+
+def block_entropy(source, n):
+    logprobs = [source.logprobs(np.array(t)).sum() for t in product(range(3), repeat=n)]
+    return -sum(math.exp(lp)*lp for lp in logprobs)
 
 
 def test_no_model_beats_the_source():

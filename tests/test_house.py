@@ -29,7 +29,6 @@ BUDGETS = {
 # Long cells: how many code cells in a hundred have more than five lines.
 PRINTED = {"cells": 80, "words": 3500, "long cells": 50}
 # A field type is a word of signatures, as `int` is, and all stand in one table. They count as one name.
-# module.
 FAMILIES = ("support.checks", "support.kinds")
 # (rule, what it is about) -> (budget, reason): at most five.
 RAISED = {

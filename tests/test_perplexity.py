@@ -162,7 +162,7 @@ def shuffled(lengths, seed, extra_pad):
 def test_fastai_learner_agrees(size, seed, extra_pad):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        import fastai.callback.progress
+        import fastai.callback.progress # noqa: F401
         from fastai.data.core import DataLoaders
         from fastai.learner import Learner
         from fastai.metrics import Perplexity as Theirs
@@ -390,7 +390,7 @@ def test_token_bytes_spell_the_text(tok, mtok):
             assert n[t(text, add_special_tokens=False)['input_ids']].sum() == len(text.encode())
 
 def test_token_bytes_sentencepiece_and_wordpiece():
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
     vocab = {'<unk>': 0, **{f'<0x{i:02X}>': i+1 for i in range(256)}}
     for piece in '▁ates': vocab[piece] = len(vocab)

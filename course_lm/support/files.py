@@ -7,7 +7,7 @@ __all__ = ['check_folder', 'whole_folder', 'fingerprint', 'text_key']
 
 # %% ../../nbs/support/files.ipynb #imports
 import ctypes, errno, hashlib, json, os, secrets, shutil, sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 # %% ../../nbs/support/files.ipynb #ebad0005
