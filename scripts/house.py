@@ -333,7 +333,7 @@ def leftovers(house: House) -> Iterator[Found]:
 
 
 def style_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    "(line, what is wrong) by STYLE.md's rules for code that a parser can see."
+    "(line, what is wrong) by the rules of style that a parser can see."
     for node in ast.walk(tree):
         for part in ("body", "orelse", "finalbody"):
             body = getattr(node, part, [])

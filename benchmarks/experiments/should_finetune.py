@@ -1,7 +1,7 @@
 """Lesson 53's rule beside what training does: the truth that its verdicts guess at.
 
-    python -m benchmarks.experiments.should_finetune --reviews ../shared/data   # five minutes on one core
-    python -m benchmarks.experiments.should_finetune --lesson                   # three, needs no reviews
+    python -m benchmarks.experiments.should_finetune --reviews CORPUS    # five minutes on one core
+    python -m benchmarks.experiments.should_finetune --lesson            # three, needs no reviews
 
 --reviews is the folder that runs/train_tiny.py was given as --corpus: reviews of movies that the model has
 read nothing about, and WikiText-2's test text, are taken from it. Seven corpora, and how far tiny-gpt's own
