@@ -69,7 +69,7 @@ def generate_text(
 
 # %% ../nbs/03_predictions.ipynb #generation-parts
 def _check_prompts(model, texts, how, n):
-    check_causal(model, 'it continues no text (for a masked model use fill_mask)')
+    check_causal(model, 'it continues no text; for gaps in a text use fill_mask')
     if not texts: raise ValueError('prompts=[] must hold a text: there is nothing to continue')
     if how.temperature == 0 and n > 1:
         raise ValueError(f'temperature=0 gives the same text {n} times: take n=1, or a temperature above 0')
