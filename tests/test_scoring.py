@@ -290,11 +290,11 @@ def test_models_without_a_score_from_left_to_right_are_refused(mtok):
     bart = BartForConditionalGeneration(BartConfig(vocab_size=320, d_model=16, **layers))
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=320, d_model=16, d_kv=8, num_layers=1, num_heads=2))
     for model in (bart, t5):
-        calls = [lambda: pseudo_perplexity(model, mtok, 'a name'), lambda: score_texts(model, mtok, ['a']),
-                 lambda: surprisal(model, mtok, 'a name'), lambda: sliding_perplexity(model, [5]*9, 8),
-                 lambda: compare_lms((model, mtok), (model, mtok), ['a', 'b'])]
-        for call in calls:
-            with pytest.raises(ValueError, match='model: .* is an encoder-decoder model'): call()
+        calls = [(pseudo_perplexity, model, mtok, 'a name'), (score_texts, model, mtok, ['a']),
+                 (surprisal, model, mtok, 'a name'), (sliding_perplexity, model, [5]*9, 8),
+                 (compare_lms, (model, mtok), (model, mtok), ['a', 'b'])]
+        for call,*given in calls:
+            with pytest.raises(ValueError, match='model: .* is an encoder-decoder model'): call(*given)
     with pytest.raises(ValueError, match='model: BertForMaskedLM is a masked model'):
         sliding_perplexity(bert(), list(range(9)), 8)
 
