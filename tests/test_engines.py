@@ -106,6 +106,7 @@ found = [h.losses, [s['tokens'] for s in h.steps], [e['valid_loss'] for e in h.e
 if os.environ.get('RANK', '0') == '0': print(json.dumps(found))
 '''
 
+@pytest.mark.slow
 def test_accelerate_on_two_processes_is_accumulation_over_two_batches(tmp_path):
     (tmp_path/'run.py').write_text(two_processes)
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(ft.__file__).parents[1])}

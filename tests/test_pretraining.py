@@ -202,6 +202,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['causal', 'masked'])
 def test_two_processes_take_the_steps_of_one(docs, tmp_path, kind):
     "Begun by one process and finished by two, each with a share of every batch: as by one alone."

@@ -166,6 +166,7 @@ def test_a_new_folder_of_notebooks_is_found_by_export_clean_and_sync(copy, sheet
     assert [line.split(":")[0] for line in differences(copy)] == ["nbs/homework/29_thrown_away.ipynb"]
 
 
+@pytest.mark.slow
 def test_a_new_folder_of_notebooks_is_found_by_tests_and_course(copy, sheet):
     code, said = run(copy, "scripts.run_tests", "29")
     assert code == 0 and "nbdev_test homework/29_thrown_away" in said

@@ -73,6 +73,7 @@ def options(folder, work, *more):
     ]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
     from safetensors.torch import load_file
 
@@ -233,6 +234,7 @@ def test_a_run_begins_with_the_weights_of_another(docs, tmp_path, capsys):
         )
 
 
+@pytest.mark.slow
 def test_torchrun_and_the_script(docs, tmp_path):
     "Two processes of the script itself: one model, one card, and the card says how it was made."
     folder = corpus_folder(tmp_path, docs)
