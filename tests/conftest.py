@@ -9,26 +9,20 @@ SENTENCES = [f"The name {a} is bound to the {b} of the {c}, and not to its {d}."
              for c in ("object", "module", "function") for d in ("scope", "frame")]
 
 
-def assert_same(a, b) -> None:
+def same(a, b) -> None:
     "Two tensors, or lists or dictionaries of them, are equal to the last bit."
     import torch
     torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-@pytest.fixture(scope="session")
-def same():
-    "`same(a, b)` asserts that tensors, or lists or dictionaries of them, are equal to the last bit."
-    return assert_same
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tok():
     "A causal tokenizer of 300 tokens, trained on SENTENCES."
     from course_lm.data import train_tokenizer
     return train_tokenizer(SENTENCES, 300)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mtok():
     "The same with a mask token."
     from course_lm.data import train_tokenizer

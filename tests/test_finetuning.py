@@ -13,17 +13,8 @@ from course_lm.chunking import lm_datasets
 from course_lm.data import train_tokenizer
 from course_lm.labels import LMCollator
 from course_lm.perplexity import evaluate_lm
+from tests.conftest import SENTENCES as texts, same
 
-texts = [f'The name {a} is bound to the {b} of the {c}, and not to its {d}.'
-         for a in 'xyz' for b in ('value', 'type', 'class')
-         for c in ('object', 'module', 'function') for d in ('scope', 'frame')]
-
-
-@pytest.fixture(scope='module')
-def tok(): return train_tokenizer(texts, 300)
-
-@pytest.fixture(scope='module')
-def mtok(): return train_tokenizer(texts, 300, masked=True)
 
 @pytest.fixture
 def lm(tok): return new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
@@ -32,7 +23,6 @@ def lm(tok): return new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
 def data(tok): return lm_datasets(texts[:40], texts[40:], tok, 16)
 
 def logits(model): return model.eval()(torch.arange(5, 15)[None]).logits.detach()
-def same(a, b): torch.testing.assert_close(a, b, rtol=0, atol=0)
 def fresh_copy(tokenizer, tmp_path):
     from transformers import AutoTokenizer
     tokenizer.save_pretrained(tmp_path/'tok')

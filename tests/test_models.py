@@ -28,16 +28,6 @@ from .toys import same, texts
 LABELS = ['negative', 'positive']
 
 
-@pytest.fixture(scope='module')
-def tok():
-    return train_tokenizer(texts, 300)
-
-
-@pytest.fixture(scope='module')
-def mtok():
-    return train_tokenizer(texts, 300, masked=True)
-
-
 @pytest.fixture
 def lm(tok):
     return new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))

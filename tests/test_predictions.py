@@ -4,21 +4,9 @@ import math
 
 import pytest, torch
 
-from course_lm.data import train_tokenizer
 from course_lm.labels import BertMasking, LMCollator
 from course_lm.models import load_lm, new_model, tiny_bert_config, tiny_gpt_config
 from course_lm.predictions import _heal, fill_mask, generate_text, lm_predictions, show_predictions
-from .toys import texts
-
-
-@pytest.fixture(scope='module')
-def tok():
-    return train_tokenizer(texts, 300)
-
-
-@pytest.fixture(scope='module')
-def mtok():
-    return train_tokenizer(texts, 300, masked=True)
 
 
 @pytest.fixture

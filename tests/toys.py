@@ -1,19 +1,15 @@
 """Toys that the tests of lesson 5 share: two tokenizers, small models, their batches."""
-import datasets, torch
+import datasets
 
 from course_lm.chunking import lm_datasets
 from course_lm.data import train_tokenizer
 from course_lm.finetuning import lm_loaders
 from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
+from tests.conftest import SENTENCES, same  # noqa: F401
 
 datasets.disable_progress_bars()
-texts = [f'The name {a} is bound to the {b} of the {c}, and not to its {d}.'
-         for a in 'xyz' for b in ('value', 'type', 'class')
-         for c in ('object', 'module', 'function') for d in ('scope', 'frame')]
+texts = SENTENCES
 toks = {masked: train_tokenizer(texts, 300, masked=masked) for masked in (False, True)}
-
-
-def same(a, b): torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def a_model(masked=False, dropout=.1, seed=42, n_embd=32):
