@@ -45,7 +45,7 @@ widgets: .venv/.installed  ## drive every widget in a headless browser (needs Ch
 
 bench: .venv/.installed  ## measure against peers; tables are printed and kept in benchmarks/results
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	for b in chunking labels ngram padding perplexity processes; do $(PY) -m benchmarks.speed.$$b || exit 1; done
+	for b in benchmarks/speed/[a-z]*.py; do $(PY) -m benchmarks.speed.$$(basename $$b .py) || exit 1; done
 
 clean:  ## remove what the commands above have made, .venv included
 	rm -rf .venv _run _proc _docs build dist *.egg-info .ruff_cache
