@@ -27,7 +27,7 @@ SETTINGS = dict(
 
 def held_out_reviews(path, n):
     "So many reviews of the movies that runs/train_tiny.py keeps for its test."
-    from runs.train_tiny import read_folder, split_documents
+    from course_lm.releasing import read_folder, split_documents
 
     found = split_documents([d for d in read_folder(path) if d['movie']])[0]['test']
     if len(found) < n:

@@ -207,7 +207,7 @@ def lesson():
 
 def held_out(folder):
     "Reviews of movies kept out of tiny-gpt's training, and WikiText-2's test text in paragraphs."
-    from runs.train_tiny import read_folder, split_documents
+    from course_lm.releasing import read_folder, split_documents
     parts, _ = split_documents(read_folder(folder))
     return parts['test'], [p.strip() for t in parts['wiki_test'] for p in t.split('\n') if len(p) > 200]
 
