@@ -108,11 +108,16 @@ def main(argv=None):
     if first and checkpoints.last() is None: print_plan(a, model, len(tokens['train']), n_processes)
     history = pretrain(model, tokenizer, chunks['train'], chunks['valid'][:a.eval_chunks], recipe_of(a),
                        checkpoints, a.stop_after)
-    if shared: torch.distributed.destroy_process_group()
+    if shared: torch.distributed.barrier() # nobody leaves while the first still saves
     if not first: return
+    if shared: torch.distributed.destroy_process_group()
     print(history, history.evals[-1], flush=True)
     if a.out and history.done:
         release(a, model, tokenizer, tokens, report, history, command_line(a, argv, n_processes))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()
+    sys.stdout.flush()
+    # torch's threads may abort a process that ends before the first one
+    if int(os.environ.get('RANK', 0)): os._exit(0)

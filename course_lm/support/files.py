@@ -107,7 +107,8 @@ def _two_renames(new, path):
         check_folder(aside)
         new.rename(path)
     except BaseException as e:
-        if isinstance(e, OSError) and path.exists(): return bool(shutil.rmtree(aside))
+        first = getattr(e, 'errno', None) in (errno.ENOTEMPTY, errno.EEXIST) # there is a whole one by another
+        if first or isinstance(e, OSError) and path.exists(): return bool(shutil.rmtree(aside))
         aside.rename(path)
         raise
     shutil.rmtree(aside)
