@@ -84,7 +84,6 @@ def fit(self:NGramLM,
     self._weigh()
     return self
 
-# %% ../nbs/10_what_is_a_language_model.ipynb #1173cf70
 def _continuations(
     rank, # (positions,) which n-gram of order m ends there
     shorter, # (positions,) which one of order m-1 ends there
@@ -110,7 +109,6 @@ def _discounts(self:NGramLM, counts):
     out = np.array([0., 1 - 2*d*n2/n1, 2 - 3*d*n3/n2, 3 - 4*d*n4/n3])
     return out if (out[1:] > 0).all() else fallback
 
-# %% ../nbs/10_what_is_a_language_model.ipynb #a475d13d
 @patch
 def _weigh(self:NGramLM):
     self._alpha, self._gamma, self.discounts = [], [], []
@@ -154,7 +152,6 @@ def logprobs(self:NGramLM,
         p[place >= len(self._keys)] = floor
     with np.errstate(divide='ignore'): return np.log(p)
 
-# %% ../nbs/10_what_is_a_language_model.ipynb #8f01daca
 @patch
 def score(self:NGramLM,
     ids, # (tokens,) token ids of one document, or a list of documents

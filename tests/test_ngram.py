@@ -316,3 +316,105 @@ def test_neys_discount_is_estimated_at_every_order():
     np.testing.assert_allclose([d[1:] for d in lm.discounts], [[.5]*3, [5/7]*3])
     modified = NGramLM(2, "modified-kneser-ney").fit([0, 1, 2, 0, 3, 0, 1, 4])
     np.testing.assert_allclose(modified.discounts[1][1:], [.5, 1, 1.5])
+
+
+# ---- worked out by hand: lesson 1's sentences, and eight tokens in one document
+
+EIGHT = np.array([0, 1, 2, 0, 3, 0, 1, 4])  # the cat saw the dog the cat ran
+
+
+def test_eight_tokens_by_hand():
+    plain, laplace = NGramLM(2, "none").fit(EIGHT), NGramLM(2, "add-k", k=1).fit(EIGHT)
+    kn = NGramLM(2, discount=.75).fit(EIGHT)
+    assert plain.logprobs(EIGHT).sum() == pytest.approx(-math.log(72), abs=1e-12)
+    np.testing.assert_allclose(np.exp(kn.logprobs(EIGHT[:2])), [3/7, 41/84], rtol=1e-12)
+    np.testing.assert_allclose(np.exp(laplace.logprobs([0, 1])), [(3+1)/(8+5), (2+1)/(3+5)], rtol=1e-12)
+    assert plain.logprobs([0, 3, 4])[2] == -math.inf and np.isfinite(kn.logprobs([0, 3, 4])).all()
+    nats, tokens = plain.score(EIGHT)
+    assert (nats, tokens) == (pytest.approx(math.log(72)), 8)
+    assert NGramLM(1, "none").fit([0, 1, 2, 3]).score([3, 3])[0] == pytest.approx(2*math.log(4))
+    assert NGramLM(4).fit(EIGHT).n_ngrams == [5, 6, 6, 5]
+    assert NGramLM(4).fit([EIGHT[:1], EIGHT[:2]]).n_ngrams == [2, 1]  # no document has three tokens
+
+
+def test_each_different_pair_votes_once_for_the_token_it_ends_with():
+    from course_lm.ngram import _continuations
+    pair_rank = np.array([0, 1, 2, 3, 4, 0, 5])
+    assert _continuations(pair_rank, EIGHT[1:], EIGHT[:1], 5).tolist() == [3, 1, 1, 1, 1]
+
+
+SENTENCES = [[0, 1, 2, 3, 1, 4, 0], [0, 1, 2, 5, 0]]  # eos the cat saw the dog eos, eos the cat ran eos
+
+
+def test_two_sentences_with_their_end_by_hand():
+    kn, plain = NGramLM(2, discount=3/4).fit(SENTENCES), NGramLM(2, "none").fit(SENTENCES)
+    assert kn.probs([1])[2] == pytest.approx(17/36) and kn.probs([4])[5] == pytest.approx(1/12)
+    nats = -sum(plain.logprobs(s)[1:].sum() for s in SENTENCES)
+    assert nats == pytest.approx(math.log(27))
+
+
+@pytest.mark.parametrize("smoothing", NGramLM.smoothings)
+def test_with_an_end_of_text_the_probabilities_of_all_texts_sum_to_one(smoothing):
+    "By enumeration for short texts, and by powers of the transition matrix for all others."
+    lm = NGramLM(2, smoothing, vocab_size=6).fit(SENTENCES)
+    P = np.array([lm.probs([c]) for c in range(6)])
+    of_length, state = [], P[0, 1:]
+    for _ in range(300):
+        of_length.append(state @ P[1:, 0])
+        state = state @ P[1:, 1:]
+    assert P[0, 0] + sum(of_length) == pytest.approx(1, abs=1e-9)
+    for n in (1, 2, 3):
+        texts = [lm.logprobs([0, *words, 0])[1:] for words in product(range(1, 6), repeat=n)]
+        assert np.exp([t.sum() for t in texts]).sum() == pytest.approx(of_length[n-1])
+    # without an end the texts of each length share a probability of 1, so all of them have none
+    endless = NGramLM(2, smoothing, vocab_size=6).fit(np.concatenate([s[1:-1] for s in SENTENCES] * 2) - 1)
+    for n in (1, 2, 3):
+        total = sum(math.exp(endless.logprobs(w).sum()) for w in product(range(6), repeat=n))
+        assert total == pytest.approx(1)
+
+
+def test_gradient_descent_on_a_softmax_table_ends_at_the_counts():
+    torch = pytest.importorskip("torch")
+    x, y = torch.tensor([pair for s in SENTENCES for pair in zip(s, s[1:])]).T
+    W = torch.zeros(6, 6, requires_grad=True)
+    optimizer = torch.optim.Adam([W], lr=.3)
+    for _ in range(300):
+        loss = -W.log_softmax(-1)[x, y].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    plain = NGramLM(2, "none").fit(SENTENCES)
+    assert loss.item() == pytest.approx(math.log(27)/10, abs=1e-3)
+    expected = [plain.probs([c]) for c in range(6)]
+    np.testing.assert_allclose(W.detach().softmax(-1), expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("n, D", [(1, .5), (2, .75), (3, .6), (4, .9)])
+def test_kneser_ney_is_the_slow_version(n, D):
+    count, left = slow_counts(docs, n)
+    def C(gram): return count[gram] if len(gram) == n else len(left[gram])
+
+    def p(word, context):
+        shorter = p(word, context[1:]) if context else 1/V
+        counts = [C(context + (v,)) for v in range(V)]
+        if not sum(counts): return shorter
+        return (max(C(context + (word,)) - D, 0) + D*sum(c > 0 for c in counts)*shorter) / sum(counts)
+    lm, text = NGramLM(n, discount=D, vocab_size=V).fit(docs), rng.integers(0, V, 30).tolist()
+    expected = [math.log(p(w, tuple(text[max(0, i-n+1):i]))) for i, w in enumerate(text)]
+    np.testing.assert_allclose(lm.logprobs(text), expected, rtol=1e-12)
+
+
+def test_a_unigram_sample_has_the_shares_of_the_counts():
+    drawn = NGramLM(1, "none").fit(EIGHT).sample(20_000, 0)
+    assert abs((drawn == 0).mean() - 3/8) < 5*math.sqrt(3/8 * 5/8 / 20_000)
+
+
+def test_what_a_guess_costs_by_hand():
+    even = np.full(4, 1/4)
+    assert guess_bits(2, [], .9, even) == pytest.approx(2)  # no guess: 2 bits for one out of four
+    assert guess_bits(2, [2], .5, even) == pytest.approx(-math.log2(.5 + .125))
+    assert guess_bits(2, [2, 3], .5, even) == pytest.approx(-math.log2(.25 + .125))
+    assert [guess_bits(2, [2], 1, even), guess_bits(2, [3], 1, even)] == [0, math.inf]
+    g = game()
+    row = g.guess("", 0)
+    assert row["you"] == pytest.approx(row["unigram"])  # no guess costs what the first model pays

@@ -1,7 +1,7 @@
 """`NGramLM` against `nltk.lm` in one process, and its speed at a million tokens.
 
     python -m benchmarks.speed.ngram                  # against nltk, and a million tokens: about a minute
-    python -m benchmarks.speed.ngram --neural 1200    # an LSTM on lesson 1's chapters: about two minutes
+    python -m benchmarks.speed.ngram --neural 1200    # an LSTM on lesson 1's chapters, three seeds: 5 minutes
     python -m benchmarks.speed.ngram --imdb PATH  # counts against amount of text: parquet with text and movie
 
 Prints tables and keeps them in benchmarks/results/ngram.json with machine, versions and date; a section that
@@ -104,9 +104,19 @@ def a_million(vocab_size=2000, repeats=3):
 
 # ---- more text, more training
 
-def bits_per_byte(lm, docs, n_bytes):
+def encode_whole(tokenizer, texts):
+    "A token for the end of a text on both sides: in front as a start, behind to be predicted."
+    return [[0] + d + [0] for d in tokenizer(texts)["input_ids"]]
+
+
+def document_nats(lm, docs):
+    "What each document costs, its first token aside."
     lp, first = lm.logprobs(docs), np.cumsum([0] + [len(d) for d in docs[:-1]])
-    return -np.delete(lp, first).sum() / math.log(2) / n_bytes
+    lp[first] = 0
+    return -np.add.reduceat(lp, first)
+
+
+def bits_per_byte(lm, docs, n_bytes): return document_nats(lm, docs).sum() / math.log(2) / n_bytes
 
 
 def imdb(path, vocab_size=4000, orders=(1, 2, 3, 4, 5), sizes=(100, 1_000, 10_000), held_out=500):
@@ -118,8 +128,8 @@ def imdb(path, vocab_size=4000, orders=(1, 2, 3, 4, 5), sizes=(100, 1_000, 10_00
     test = frame[frame.movie.isin(test_films)].text.tolist()[:held_out]
     train = frame[~frame.movie.isin(test_films)].text.tolist()[:max(sizes)]
     tokenizer = train_tokenizer(train[:3000], vocab_size)
-    def encode(texts): return [[0] + d for d in tokenizer(texts)["input_ids"]]
-    ids, test_ids, n_bytes, rows = encode(train), encode(test), sum(len(t.encode()) for t in test), []
+    ids, test_ids = encode_whole(tokenizer, train), encode_whole(tokenizer, test)
+    n_bytes, rows = sum(len(t.encode()) for t in test), []
     for size in sizes:
         row = {"reviews": min(size, len(train)), "tokens": sum(map(len, ids[:size]))}
         for n in orders:
@@ -131,54 +141,77 @@ def imdb(path, vocab_size=4000, orders=(1, 2, 3, 4, 5), sizes=(100, 1_000, 10_00
     return rows
 
 
-def neural(steps, width=192, length=32, batch_size=16, lr=1.5e-2, dropout=.3):
-    """Lesson 1's LSTM, wider, with more dropout and trained for longer, beside the counts, on lesson 1's
-    chapters."""
-    import torch, torch.nn.functional as F
+def make_lstm(width, dropout, unigram_probs):
+    "Tied input and output vectors; the output starts as the unigram model."
+    import torch
     from torch import nn
-    docs = python_docs()
-    train, valid = docs[:1000], docs[1000:]
-    tokenizer = train_tokenizer(train, 1000)
-    def encode(texts): return [[0] + d for d in tokenizer(texts)["input_ids"]]
-    ids, valid_ids, n_bytes = encode(train), encode(valid), sum(len(t.encode()) for t in valid)
-    rows = [{"model": f"{n}-gram, modified Kneser-Ney", "seconds": 0,
-             "bits per byte": round(bits_per_byte(NGramLM(n, "modified-kneser-ney", vocab_size=1000).fit(ids),
-                                                  valid_ids, n_bytes), 3)} for n in (2, 3, 5)]
-    torch.manual_seed(0)
-    embed, lstm, out, drop = nn.Embedding(1000, width), nn.LSTM(width, width,
-                                                                batch_first=True), nn.Linear(
-                                                                    width, 1000), nn.Dropout(dropout)
-    nn.init.normal_(embed.weight, std=.05)
-    out.weight = embed.weight
-    model = nn.ModuleList([embed, lstm, out, drop])
-    def forward(x): return out(drop(lstm(drop(embed(x)))[0]))
+
+    class LSTM(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(1000, width)
+            self.lstm = nn.LSTM(width, width, batch_first=True)
+            self.out = nn.Linear(width, 1000)
+            self.drop = nn.Dropout(dropout)
+            nn.init.normal_(self.embed.weight, std=.05)
+            self.out.weight = self.embed.weight
+            with torch.no_grad(): self.out.bias.copy_(torch.tensor(np.log(unigram_probs)))
+
+        def forward(self, x): return self.out(self.drop(self.lstm(self.drop(self.embed(x)))[0]))
+    return LSTM()
+
+
+def train_lstm(ids, valid_ids, steps, seed, width=192, length=32, batch_size=16, lr=1.5e-2):
+    "Nats of every held-out document, after each quarter of the steps: {step: (documents,)}."
+    import torch, torch.nn.functional as F
+    torch.manual_seed(seed)
     stream = np.concatenate(ids)
-    with torch.no_grad():
-        out.bias.copy_(torch.tensor(np.log(NGramLM(1, vocab_size=1000).fit(stream).probs())))
+    model = make_lstm(width, .3, NGramLM(1, vocab_size=1000).fit(stream).probs())
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=.1)
-    windows, generator, start = torch.tensor(stream).unfold(0, length+1,
-                                                            1), torch.Generator().manual_seed(
-                                                                0), time.perf_counter()
+    windows = torch.tensor(stream).unfold(0, length+1, 1)
+    generator, found = torch.Generator().manual_seed(seed), {}
 
     @torch.no_grad()
     def score():
         model.eval()
-        nats = sum(F.cross_entropy(forward(torch.tensor([d[:-1]]))[0], torch.tensor(d[1:]),
-                                   reduction="sum").item() for d in valid_ids)
+        nats = [F.cross_entropy(model(torch.tensor([d[:-1]]))[0], torch.tensor(d[1:]), reduction="sum").item()
+                for d in valid_ids]
         model.train()
-        return nats / math.log(2) / n_bytes
+        return np.array(nats)
     for step in range(1, steps+1):
         x = windows[torch.randint(len(windows), (batch_size,), generator=generator)]
-        loss = F.cross_entropy(forward(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten())
+        loss = F.cross_entropy(model(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         optimizer.step()
         schedule.step()
-        if step % max(1, steps//4) == 0:
-            rows.append({"model": f"LSTM, {width} wide, {step} of {steps} steps",
-                         "seconds": round(time.perf_counter() - start), "bits per byte": round(score(), 3)})
+        if step % max(1, steps//4) == 0: found[step] = score()
+    return found
+
+
+def neural(steps, seeds=3):
+    """Lesson 1's LSTM, wider, with more dropout and trained for longer, beside the counts, on lesson 1's
+    held-out paragraphs: bits per byte, and the difference to the 5-gram with its interval (95 %, 2,000
+    draws of paragraphs)."""
+    docs = python_docs()
+    train, valid = docs[:1000], docs[1000:]
+    tokenizer = train_tokenizer(train, 1000)
+    ids, valid_ids = encode_whole(tokenizer, train), encode_whole(tokenizer, valid)
+    sizes = np.array([len(d.encode()) for d in valid])
+    draws = np.random.default_rng(0).integers(0, len(valid), (2000, len(valid)))
+    def bits(nats, chosen=slice(None)): return nats[chosen].sum(-1) / math.log(2) / sizes[chosen].sum(-1)
+    counts = {n: document_nats(NGramLM(n, vocab_size=1000).fit(ids), valid_ids) for n in (2, 3, 5)}
+    rows = [{"model": f"{n}-gram, Kneser-Ney", "bits per byte": round(float(bits(nats)), 3)}
+            for n, nats in counts.items()]
+    for seed in range(seeds):
+        for step, nats in train_lstm(ids, valid_ids, steps, seed).items():
+            low, high = np.quantile(bits(nats, draws) - bits(counts[5], draws), [.025, .975])
+            rows.append({"model": f"LSTM, seed {seed}", "step": step,
+                         "bits per byte": round(float(bits(nats)), 3),
+                         "minus 5-gram": round(float(bits(nats) - bits(counts[5])), 3),
+                         "low": round(float(low), 3), "high": round(float(high), 3)})
     show("Counts and an LSTM with more time, on lesson 1's held-out chapters", rows)
     return rows
 
