@@ -81,6 +81,7 @@ def python_docstrings()->list[str]: # about 7,000, in the order of the files
     parsed and never imported. Lesson 0."""
     return list(_python_docstrings())
 ### Tokenizers
+### Tokenizers
 
 # %% ../nbs/00_data.ipynb #ab0deaf6
 _gpt_tokens = ['<|endoftext|>', '<|pad|>']
