@@ -6,6 +6,7 @@
 __all__ = ['WholeWordMasking', 'Denoising', 'SpanCorruption', 'TokenDeletion', 'SentencePermutation']
 
 # %% ../nbs/31_denoising.ipynb #imports
+from collections.abc import Iterable
 from itertools import repeat
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 
 from .labels import BertMasking, LabelStrategy, sample_positions
 from .support.arrow import pad_rows
-from .support.checks import Level, NotAll, Real, checked
+from .support.checks import Count, Level, Natural, NotAll, Real, checked
 from .support.inputs import IGNORE_INDEX, cached_per_tokenizer, special_table
+from .support.kinds import Tokenizer
 from .support.randomness import numpy_generator
 
 # %% ../nbs/31_denoising.ipynb #ac925ebc
@@ -102,12 +104,12 @@ class Denoising(LabelStrategy):
     def corrupt(self,
         ids:np.ndarray, # (length,) int64, one row without padding
         spared:np.ndarray, # (length,) bool, True for special tokens
-        tokenizer, # its vocabulary and special tokens
+        tokenizer:Tokenizer, # its vocabulary and special tokens
         rng:np.random.Generator, # source of chance
     )->tuple: # (what the encoder reads, what the decoder is asked), two 1-D arrays
         raise NotImplementedError(f'{type(self).__name__} needs a corrupt(ids, spared, tokenizer, rng)')
 
-    def batch(self, rows, tokenizer, rngs, multiple=1):
+    def batch(self, rows:Iterable, tokenizer:Tokenizer, rngs:Iterable, multiple:Count=1):
         "Corrupt each (ids, spared) of `rows` and pad; labels have a length of their own."
         source,target = zip(*(self.corrupt(*row, tokenizer, rng) for row,rng in zip(rows, rngs)))
         pad, side = tokenizer.pad_token_id, tokenizer.padding_side
@@ -156,7 +158,7 @@ class SpanCorruption(Denoising):
         removed = min(max(round(n*self.prob), 1), n-1) if n > 1 else 0
         return removed, min(max(round(removed/self.mean_span), 1), n-removed) if removed else 0
 
-    def choose(self, n, rng):
+    def choose(self, n:Natural, rng:np.random.Generator):
         "(n,) bool: gaps and spans of random lengths in turn, a gap first."
         removed,spans = self.counts(n)
         if not spans: return np.zeros(n, bool)

@@ -22,8 +22,8 @@ from .support.arrow import pad_rows
 from .support.checks import Count, Natural, Seed, Share, Text, checked
 from .support.html import Piece, show_text, visible
 from .support.inputs import (
-    IGNORE_INDEX, Chance, Strategy, cached_per_tokenizer, real_tokens, special_table)
-from .support.kinds import Batch, Tokenizer
+    IGNORE_INDEX, Chance, Strategy, StrategyClass, cached_per_tokenizer, real_tokens, special_table)
+from .support.kinds import Batch, Examples, Generator, Tokenizer
 from .support.randomness import numpy_generator
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #7bf449a6
@@ -33,14 +33,14 @@ class LabelStrategy:
     causal = False # is a label asked for one position earlier, by the model's own shift?
     own_lengths = False # are the rows it makes of other lengths? Then it has a `batch`, as Denoising has
 
-    def check(self, tokenizer):
+    def check(self, tokenizer:Tokenizer):
         "Raise `ValueError` where `tokenizer` lacks what the strategy needs."
 
     def __call__(self,
         input_ids:Tensor, # (batch, length) int64 token ids; never changed
         special_tokens_mask:Tensor, # (batch, length) bool, True: may be neither chosen nor scored
-        tokenizer, # its vocabulary and special tokens
-        generator=None, # source of chance: whatever `numpy_generator` takes
+        tokenizer:Tokenizer, # its vocabulary and special tokens
+        generator:Generator=None, # source of chance: whatever `numpy_generator` takes
     )->tuple: # (input_ids, labels), both (batch, length) int64; a label of -100 asks nothing
         raise NotImplementedError(f'{type(self).__name__} needs a '
                                   '__call__(input_ids, special_tokens_mask, tokenizer, generator)')
@@ -104,7 +104,7 @@ class BertMasking(LabelStrategy):
                          f'{len(tokenizer)} tokens has none: take the tokenizer of a masked model, or label '
                          'with CausalLabels()')
 
-    def choose(self, ids, spared, tokenizer, rng):
+    def choose(self, ids:np.ndarray, spared:np.ndarray, tokenizer:Tokenizer, rng:Chance):
         "Flat positions of the chosen tokens, a (chosen,) array."
         chosen = sample_positions(ids.size, self.prob, rng)
         return chosen[~spared.take(chosen)]
@@ -140,7 +140,6 @@ def _column(examples, name):
 
 def _padded(examples, tokenizer, multiple=1, pad_to=0):
     "Columns of ids as (batch, length) arrays, and the attention_mask."
-    if not len(examples): raise ValueError('examples is empty: a batch needs one at least')
     if not isinstance(examples[0], Mapping): examples = [{'input_ids': row} for row in examples]
     if 'input_ids' not in examples[0]:
         raise ValueError(f'examples need input_ids, and these have {", ".join(examples[0]) or "nothing"}')
@@ -161,7 +160,7 @@ def _padded(examples, tokenizer, multiple=1, pad_to=0):
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #pad-examples-def
 @checked
 def pad_examples(
-    examples, # list of dicts with input_ids and perhaps more columns, or of plain rows of ids
+    examples:Examples, # list of dicts with input_ids and perhaps more columns, or of plain rows of ids
     tokenizer:Tokenizer, # its pad token and padding_side
     multiple:Count=1, # round the length up to a multiple of this
     pad_to:Natural=0, # at least this long
@@ -253,8 +252,9 @@ class LMCollator:
         self.tokenizer,self.strategy,self.seed,self.generator = tokenizer,strategy,seed,generator
         self.pad_to_multiple_of = pad_to_multiple_of or 1
 
+    @checked
     def __call__(self,
-        examples, # list of dicts with input_ids, of any lengths; lists, arrays or tensors; or rows of ids
+        examples:Examples, # dicts with input_ids, of any lengths; lists, arrays or tensors; or rows of ids
     )->dict: # int64 tensors (batch, length); attention_mask (batch, 1, length, length) for packed rows
         "A batch. Raises `ValueError` for examples that make none."
         batch = _padded(examples, self.tokenizer, self.pad_to_multiple_of)
@@ -355,7 +355,7 @@ def show_batch_labels(
 def show_masking(
     text:Text, # what to mask
     tokenizer:Tokenizer, # with a mask token
-    strategy=BertMasking, # class of a strategy with these three rates
+    strategy:StrategyClass=BertMasking, # class of a strategy with these three rates
     prob:Share=.15, # chance that a token is chosen
     mask:Share=.8, # share of the chosen that is hidden
     random:Share=.1, # share of the chosen that is swapped, at most 1 - mask
@@ -370,7 +370,7 @@ def show_masking(
 def masking_explorer(
     text:Text, # what to mask
     tokenizer:Tokenizer, # with a mask token
-    strategy=BertMasking, # class of a strategy with rates prob, mask and random
+    strategy:StrategyClass=BertMasking, # class of a strategy with rates prob, mask and random
 ): # ipywidgets interactive: sliders for the rates and the seed, the table below
     "Move the rates of BERT's masking and see what is asked. Lesson 3."
     from IPython.display import display

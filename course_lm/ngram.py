@@ -13,8 +13,8 @@ from fastcore.basics import patch
 
 from .support.checks import Count, Natural, OneOf, Positive, Share, SomeShare, checked
 from .support.html import Piece, show_text
-from .support.inputs import flat_ids
-from .support.kinds import Generator
+from .support.inputs import SomeIds, flat_ids
+from .support.kinds import Generator, TokenIds
 from .support.randomness import numpy_generator
 
 # %% ../nbs/10_what_is_a_language_model.ipynb #5e386767
@@ -57,8 +57,9 @@ class NGramLM:
 
 # %% ../nbs/10_what_is_a_language_model.ipynb #726897c6
 @patch
+@checked
 def fit(self:NGramLM,
-    ids, # (tokens,) token ids of one document, or a list of documents; no n-gram crosses their borders
+    ids:SomeIds, # (tokens,) token ids of one document, or of several; no n-gram crosses their borders
 ): # the model itself
     """Count all n-grams of the orders 1 to n and turn the counts into probabilities.
     Raises `ValueError` for an empty text or ids outside the vocabulary. Lesson 1."""
@@ -130,8 +131,9 @@ def _weigh(self:NGramLM):
 
 # %% ../nbs/10_what_is_a_language_model.ipynb #30e5b2f3
 @patch
+@checked
 def logprobs(self:NGramLM,
-    ids, # (tokens,) token ids of one document, or a list of documents
+    ids:SomeIds, # (tokens,) token ids of one document, or a list of documents
 )->np.ndarray: # (tokens,) nats, at most 0; the documents' tokens one after the other
     """Log-probability of each token from the n-1 before it, at a document's start from as many as there are.
     Raises `ValueError` for ids outside the vocabulary. Lesson 1."""
@@ -153,8 +155,9 @@ def logprobs(self:NGramLM,
     with np.errstate(divide='ignore'): return np.log(p)
 
 @patch
+@checked
 def score(self:NGramLM,
-    ids, # (tokens,) token ids of one document, or a list of documents
+    ids:SomeIds, # (tokens,) token ids of one document, or a list of documents
 )->tuple: # (nats, tokens), two sums: add them over texts first, divide last
     """Total surprise of a text in nats, and how many tokens it is about; `LMScore(*lm.score(ids))` of
     lesson 4 makes a perplexity of it. Lesson 1."""
@@ -174,8 +177,9 @@ def _find(self:NGramLM,
         if node == len(keys) or keys[node] != key: return -1
     return node
 @patch
+@checked
 def probs(self:NGramLM,
-    context=(), # (length,) token ids so far; only the last n-1 matter
+    context:SomeIds=(), # (length,) token ids so far; only the last n-1 matter
 )->np.ndarray: # (vocab_size,) sums to 1
     """Probability of every token after `context`, be it seen, unseen or shorter than n-1.
     Raises `ValueError` for ids outside the vocabulary. Lesson 1."""
@@ -196,7 +200,7 @@ def probs(self:NGramLM,
 def sample(self:NGramLM,
     n:Natural, # how many tokens to draw
     generator:Generator=None, # None, a seed, a NumPy Generator or a torch.Generator
-    prompt=(), # (length,) token ids to go on from
+    prompt:SomeIds=(), # (length,) token ids to go on from
 )->np.ndarray: # (n,) the new ids, without the prompt
     """Draw tokens one after the other, each from `probs` of what is there already.
     Raises `ValueError` for prompt ids outside the vocabulary. Lesson 1."""
@@ -225,7 +229,7 @@ def guess_bits(
 class NextWordGame:
     "Guess the next word of a text against models that are asked for the same; all pay in bits. Lesson 1."
     def __init__(self,
-        ids, # (tokens,) token ids of one document
+        ids:TokenIds, # (tokens,) token ids of one document
         vocab:list, # of str: the words, by id
         models:dict, # name -> a model with `probs(context)`; the first gets what a guess leaves over
         positions:list=None, # places in `ids` to ask about, going up; None: each word from the fifth token on

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .support.checks import Count, Natural, WrongType, checked, is_a, kind
 from .support.inputs import IGNORE_INDEX, is_causal, is_shifted
-from .support.kinds import Device, Labels, Logits, Model, Shaped, Tokenizer
+from .support.kinds import Batch, Batches, Device, Labels, Logits, Model, Shaped, Tokenizer
 from .support.randomness import evaluating
 
 # %% ../nbs/40_perplexity.ipynb #1e36e66f
@@ -170,7 +170,7 @@ class TokenAccuracy(_Metric):
 
     def reset(self): self.hits, self.tokens, self.batches = 0, 0, 0
 
-    def update(self, logits, labels):
+    def update(self, logits:Tensor, labels:Tensor):
         "Add a batch to the counts."
         places = _scored(logits.shape[:2], labels.to(logits.device), self.shift)
         parts = _chunks(logits.shape[-1], *places)
@@ -243,9 +243,10 @@ def _ends_in(model, head, two_texts, device):
     return torch.allclose(head(hidden[:, :1]).float(), said.float(), rtol=1e-4, atol=1e-5, equal_nan=True)
 
 # %% ../nbs/40_perplexity.ipynb #964f60a9
+@checked
 class Scorer:
     "Inside `with`: a model without dropout, which gives the nats of a batch's scored tokens. Lesson 4."
-    def __init__(self, model, shift=None, device=None):
+    def __init__(self, model:Scorable, shift:bool=None, device:Device=None):
         self.model, self.shift = model, is_shifted(model, shift)
         self.device = device or _device(model)
         self.head = getattr(model, 'get_output_embeddings', lambda: None)()
@@ -262,7 +263,7 @@ class Scorer:
     def __exit__(self, *error): return self.stack.__exit__(*error)
 
     @torch.no_grad()
-    def __call__(self, batch, labels): # -> nats, rows, cols, targets, each (scored,)
+    def __call__(self, batch:Batch, labels:Tensor): # -> nats, rows, cols, targets, each (scored,)
         batch = {k: v.to(self.device) for k,v in batch.items() if isinstance(v, Tensor)}
         labels = labels.to(self.device)
         if self.two_texts and 'decoder_input_ids' not in batch:
@@ -284,7 +285,7 @@ def _with_labels(batch):
 @checked
 def evaluate_lm(
     model:Scorable, # a transformers model, or anything that takes input_ids and returns logits
-    batches, # iterable of dicts of tensors with labels: a DataLoader with LMCollator
+    batches:Batches, # dicts of tensors with labels: a DataLoader with LMCollator
     shift:bool=None, # None: True, unless the model is a masked or an encoder-decoder one
     n_bytes:ScoredBytes=None, # for bits per byte: the scored text's UTF-8 length, or token_bytes(tokenizer)
     device:Device=None, # None: where the model is

@@ -9,8 +9,11 @@ import transformers as T
 
 from course_lm.chunking import chunk_dataset
 from course_lm.data import train_tokenizer
+from course_lm.labels import BertMasking
 from course_lm.models import load_lm, new_model
 from course_lm.support.inputs import (
+    SomeIds,
+    StrategyClass,
     ceil_div,
     check_chunk_size,
     check_cut,
@@ -230,3 +233,18 @@ def test_documents_in_a_row():
         with pytest.raises(TypeError, match='tokenize first'):
             flat_ids(bad)
     assert [ceil_div(n, 3) for n in (0, 1, 3, 4)] == [0, 1, 1, 2]
+
+
+def test_one_document_or_several():
+    for good in ([1, 2], (), range(3), [[1], []], [range(2)], np.zeros((2, 3), int), [[]]):
+        assert SomeIds(good) is good
+    for bad in ('the cat', ['the', 'cat'], [1.5], np.zeros((2, 2, 2), int), [[1], ['a']], {'a': 1}, 5):
+        with pytest.raises((TypeError, ValueError), match='^value.* must be '): SomeIds(bad)
+    with pytest.raises(ValueError, match='it holds -1'): SomeIds([[2], [-1]])
+
+
+def test_a_strategy_is_asked_for_as_a_class_where_it_is_made_later():
+    assert StrategyClass(BertMasking) is BertMasking
+    with pytest.raises(TypeError, match='write it without brackets'): StrategyClass(BertMasking())
+    for bad in (dict, 'BertMasking', None):
+        with pytest.raises(TypeError, match='must be the class of a label strategy'): StrategyClass(bad)

@@ -9,8 +9,8 @@ from datasets import Dataset, DatasetDict, IterableDataset
 
 from course_lm.support.checks import LOOK, checked
 from course_lm.support.kinds import (
-    AnyTexts, Batch, Batches, Corpus, Device, Generator, Labels, Logits, Model, Rows, Shaped, Splits, Texts,
-    TokenIds, Tokenizer, WarmupSteps, check_texts)
+    AnyTexts, Batch, Batches, Corpus, Device, Examples, FloatType, Generator, Labels, Logits, Model,
+    Rows, Shaped, Splits, Texts, TokenIds, Tokenizer, WarmupSteps, check_texts)
 from tests.test_checks import ODD, one, outcome, refused
 
 A_LIST = 'must be a list of str'
@@ -338,3 +338,22 @@ MORE = [
 def test_odd_values(field):
     outcomes = [outcome(field, value) for value in [*ODD, *MORE]]
     assert outcomes.count('accepted') < len(outcomes)//3 and TypeError in outcomes
+
+
+def test_examples_of_a_batch():
+    f = one(Examples)
+    for good in ([{'input_ids': [1]}], [[1, 2]], np.ones((2, 3), int), torch.ones(1, 2).long()):
+        assert f(good) is good
+    wanted = 'must be a list of examples: dicts with input_ids, or rows of token ids'
+    refused(ValueError, f'f: x=[] {wanted}: a batch needs one at least', f, [])
+    one_of_them = {'input_ids': [1]}
+    refused(TypeError, f'f: x={one_of_them} {wanted}: it is one example: put it in a list', f, one_of_them)
+    for bad in ('text', 5, iter([[1]])): assert outcome(Examples, bad) is TypeError
+
+
+def test_types_of_numbers():
+    f = one(FloatType)
+    for good in (torch.float32, torch.bfloat16): assert f(good) is good
+    for bad in (torch.int64, np.dtype('float32'), np.float32, 32): assert outcome(FloatType, bad) is TypeError
+    refused(TypeError, "f: x='float32' must be a type of PyTorch's numbers, such as torch.float32: "
+            'write torch.float32, the type itself', f, 'float32')

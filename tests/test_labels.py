@@ -277,7 +277,7 @@ def test_what_a_tokenizer_returns_is_an_example():
 @pytest.mark.parametrize(
     "examples, text",
     [
-        ([], "examples is empty"),
+        ([], "examples=[] must be a list of examples"),
         ([{"text": "x"}], "these have text"),
         ([[[5]]], "shape (1, 1)"),
         ([[0.5]], "not float64"),

@@ -207,14 +207,14 @@ def test_fit_again_forgets_and_says_what_is_wrong():
     lm.fit([0, 1, 2, 3])
     assert lm.vocab_size == 4 and lm.fit([0, 1]).vocab_size == 2
     with pytest.raises(ValueError, match="id 2 is outside the vocabulary 0..1"): lm.logprobs([2])
-    with pytest.raises(ValueError, match="id -1 is outside"): lm.fit([0, -1])
-    with pytest.raises(TypeError, match="tokenize first"): lm.fit("a text")
-    with pytest.raises(TypeError, match="tokenize first"): lm.fit(["a text", "another"])
+    with pytest.raises(ValueError, match="ids=.* it holds -1"): lm.fit([0, -1])
+    with pytest.raises(TypeError, match="tokenize it first"): lm.fit("a text")
+    with pytest.raises(TypeError, match="tokenize it first"): lm.fit(["a text", "another"])
     with pytest.raises(TypeError, match="float64"): lm.fit([.5])
     with pytest.raises(ValueError, match="nothing to count"): lm.fit([[], []])
     with pytest.raises(TypeError, match="generator"): NGramLM(1).fit([0]).sample(1, generator="1")
     before = lm.probs([])
-    with pytest.raises(ValueError, match="id -1 is outside"): lm.fit([7, -1])
+    with pytest.raises(ValueError, match="ids=.* it holds -1"): lm.fit([7, -1])
     np.testing.assert_array_equal(lm.probs([]), before)  # a fit that fails leaves the model as it was
     with pytest.raises(ValueError, match="id 5 is outside the vocabulary 0..1"): lm.fit([0, 1]).logprobs([5])
     with pytest.raises(ValueError, match="id 3 is outside the .* 0..2"): NGramLM(2, vocab_size=3).fit([3])

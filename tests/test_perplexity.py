@@ -232,7 +232,7 @@ def test_metrics_refuse_all_ignored():
         assert metric.value is None
     empty = dict(input_ids=torch.ones(1, 3).long(), labels=labels)
     with pytest.raises(ValueError, match='no token was scored'): evaluate_lm(gpt2(), [empty])
-    with pytest.raises(ValueError, match='no token was scored'): evaluate_lm(gpt2(), [])
+    with pytest.raises(ValueError, match='batches=.* there is nothing in it'): evaluate_lm(gpt2(), [])
     with pytest.raises(ValueError, match="dict with 'labels'"): evaluate_lm(gpt2(), [dict(input_ids=labels)])
     with pytest.raises(ValueError, match='k=0 must be'): TokenAccuracy(0)
     with pytest.raises(TypeError, match='k=1.5 must be'): TokenAccuracy(1.5)
@@ -415,8 +415,10 @@ def test_evaluate_counts_the_bytes_of_what_it_scores(tok):
     assert score.bytes == sum(len(tok.decode(row[1:]).encode()) for row in ids)
     in_all = evaluate_lm(model, [dict(input_ids=ids, labels=ids)], n_bytes=100)
     assert in_all.bits_per_byte == pytest.approx(score.nats/math.log(2)/100)
-    with pytest.raises(TypeError, match=r'pass token_bytes\(tokenizer\)'): evaluate_lm(model, [], n_bytes=tok)
-    with pytest.raises(TypeError, match='model=.*the order is'): evaluate_lm(tok, [])
+    batches = [dict(input_ids=ids, labels=ids)]
+    with pytest.raises(TypeError, match=r'pass token_bytes\(tokenizer\)'):
+        evaluate_lm(model, batches, n_bytes=tok)
+    with pytest.raises(TypeError, match='model=.*the order is'): evaluate_lm(tok, batches)
 
 # ---- imports
 

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .checks import Count, OneOf, Refused, WrongType, Whole, as_number, checked, is_a, kind
-from .kinds import Model, Tokenizer
+from .checks import (
+    LOOK, Count, OneOf, Refused, WrongType, Whole, as_number, checked, is_a, kind)
+from .kinds import Model, TokenIds, Tokenizer
 
 # %% ../../nbs/support/inputs.ipynb #f9753812
 IGNORE_INDEX = -100 # cross-entropy in PyTorch skips this label, and so does everything here
@@ -91,6 +92,12 @@ def Strategy(value): # an object of a LabelStrategy's kind
     return value
 
 # %% ../../nbs/support/inputs.ipynb #chance-kind
+@kind
+def StrategyClass(value):
+    "the class of a label strategy, such as BertMasking"
+    if isinstance(value, type) and hasattr(value, 'spares_specials'): return value
+    raise WrongType('write it without brackets' if hasattr(value, 'spares_specials') else '')
+
 @kind
 def Chance(value): # torch.Generator or NumPy Generator
     "a torch.Generator or a NumPy Generator"
@@ -275,6 +282,15 @@ def real_tokens(batch): # (batch, length) bool tensor
     return ids == ids
 
 # %% ../../nbs/support/inputs.ipynb #3f07b62c-1
+@kind
+def SomeIds(value): # as it was passed
+    "token ids of one document, or a list of documents"
+    long = hasattr(value, '__len__') and not isinstance(value, Mapping) and len(value)
+    several = long and np.ndim(value[0])
+    for doc in value[:LOOK//10] if several else [value]:
+        TokenIds.check([*doc] if isinstance(doc, range) else doc)
+    return value
+
 def flat_ids(
     ids, # one 1-D sequence of token ids, or a list of them
 )->tuple: # (tokens,) all ids in a row; (tokens,) the place of each in its own document
