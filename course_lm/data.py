@@ -205,7 +205,8 @@ def _check_size(path, size):
 def _unpacked(path): # a file of text, packed or not, as bytes
     try:
         with (gzip.open if path.suffix == '.gz' else open)(path, 'rb') as f: text = f.read(_most + 1)
-    except (EOFError, OSError, zlib.error) as e: raise ValueError(f'{path} is not a CSV file that can be unpacked: {e}') from e
+    except (EOFError, OSError, zlib.error) as e:
+        raise ValueError(f'{path} is not a CSV file that can be unpacked: {e}') from e
     _check_size(path, len(text))
     return io.BytesIO(text)
 def _read_parquet(path): # a pyarrow.Table, some rows at a time
