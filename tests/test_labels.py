@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from course_lm.denoising import SentencePermutation, SpanCorruption, TokenDeletion, WholeWordMasking
 from course_lm.labels import (
     BertMasking, CausalLabels, LMCollator, LabelStrategy, label_report, masking_explorer, ordinary_ids,
-    pad_examples, sample_positions, show_batch_labels, show_masking)
+    pad_examples, row_generator, sample_positions, show_batch_labels, show_masking)
 from course_lm.packing import pack_dataset
 from course_lm.support.arrow import ChunkMatrix, pad_rows
 from course_lm.support.inputs import IGNORE_INDEX, special_table
@@ -583,3 +583,204 @@ def test_evaluation_takes_packed_batches():
 def test_labels_of_the_users_own_are_not_dropped_without_a_word(make):
     rows = [dict(input_ids=[5, 6, 7]), dict(input_ids=[5, 6, 7], labels=[IGNORE_INDEX, 6, 7])]
     with pytest.raises(ValueError, match="examples have 'labels'"): make(rows)
+
+
+# ---- what lesson 30 says, held here
+
+
+def test_every_outcome_of_four_tosses_has_its_probability():
+    rng, n, p = numpy_generator(0), 100_000, .3
+    rows = np.zeros((n, 4), int)
+    rows.ravel()[sample_positions(4*n, p, rng)] = 1
+    outcomes = np.bincount(rows @ [8, 4, 2, 1], minlength=16)
+    for k, hits in enumerate(outcomes): assert within(hits, n, p**k.bit_count() * (1-p)**(4-k.bit_count()))
+
+
+def test_what_masking_leaves_alone_whatever_chance_does():
+    ids = torch.tensor([MASKED("the cat sat on the mat").input_ids])
+    special, before = torch.from_numpy(special_table(MASKED)[ids]), ids.clone()
+    read, labels = BertMasking(.5)(ids, special, MASKED, 3)
+    chosen = labels != IGNORE_INDEX
+    assert chosen.any() and torch.equal(ids, before) and torch.equal(read[~chosen], ids[~chosen])
+    assert torch.equal(labels[chosen], ids[chosen])
+    assert torch.equal(BertMasking(.5)(ids, special, MASKED, 3)[0], read)
+    assert (BertMasking(0)(ids, special, MASKED)[1] == IGNORE_INDEX).all()
+    hidden = BertMasking(1, 1, 0)(ids, special, MASKED)[0] == MASKED.mask_token_id
+    assert torch.equal(hidden, ~special)
+
+
+def test_causal_labels_equal_the_ids_and_are_another_tensor():
+    ids = torch.tensor([[5, 6, 7, 8]])
+    read, labels = CausalLabels()(ids, torch.tensor([[False, False, True, True]]))
+    assert read is ids and labels is not ids and labels.tolist() == [[5, 6, -100, -100]]
+
+
+def test_a_row_s_generator_depends_on_tokens_order_and_seed_alone():
+    def draw(ids, seed, kind=np.int64): return row_generator(np.array(ids, kind), seed).random()
+    assert draw([1, 2], 0) == draw([1, 2], 0, np.int32)
+    assert len({draw([1, 2], 0), draw([1, 2], 1), draw([2, 1], 0)}) == 3
+
+
+def test_loaders_ask_anew_or_the_same():
+    rows = ChunkMatrix(np.random.default_rng(0).integers(5, 280, (60, 32)))
+
+    def labels(collate, size):
+        return torch.cat([b["labels"] for b in torch.utils.data.DataLoader(rows, size, collate_fn=collate)])
+
+    frozen, fresh = LMCollator(MASKED, seed=0), LMCollator(MASKED)
+    assert torch.equal(labels(frozen, 16), labels(frozen, 16))
+    assert torch.equal(labels(frozen, 16), labels(frozen, 50))
+    assert not torch.equal(labels(fresh, 16), labels(fresh, 16))
+
+
+def test_rows_of_a_matrix_are_those_of_the_dataset():
+    from datasets import Dataset
+    ds = Dataset.from_dict({"input_ids": [[1, 2], [3, 4], [5, 6]]})
+    assert not ChunkMatrix(ds)[0]["input_ids"].flags.writeable
+    for rows in (ds.select([2, 1]), np.array([[5, 6], [3, 4]])):
+        assert ChunkMatrix(rows)[0]["input_ids"].tolist() == [5, 6]
+    with raises(ValueError, "needs rows of one length"):
+        ChunkMatrix(Dataset.from_dict({"input_ids": [[1], [3, 4]]}))
+
+
+def small_gpt(size=32):
+    from transformers import GPT2Config, GPT2LMHeadModel
+    torch.manual_seed(0)
+    tiny = dict(n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=len(CAUSAL), n_positions=size, **tiny)).eval()
+
+
+def gradient_at(batch, scored):
+    "Size of the gradient at each token of the first row, of a loss that scores these positions alone."
+    model = small_gpt()
+    labels = torch.full_like(batch["labels"], IGNORE_INDEX)
+    labels[0, scored] = batch["labels"][0, scored]
+    embedded = model.transformer.wte(batch["input_ids"]).detach().requires_grad_()
+    rest = {k: v for k, v in batch.items() if k not in ("input_ids", "labels")}
+    model(inputs_embeds=embedded, labels=labels, **rest).loss.backward()
+    return embedded.grad[0].abs().sum(-1)
+
+
+def test_no_gradient_crosses_from_one_packed_text_to_the_next():
+    first, second = CAUSAL(TEXTS[0]).input_ids, CAUSAL(TEXTS[2]).input_ids
+    n, examples = len(first), list(pack_dataset([first, second], len(first) + len(second)))
+    ids = examples[0]["input_ids"]
+    if list(ids[:n]) != first: n = len(second)  # best fit puts the longer one first
+    batch = LMCollator(CAUSAL)(examples)
+    assert batch["labels"][0, n] == IGNORE_INDEX != batch["labels"][0, n+1]
+    size = gradient_at(batch, slice(n+1, None))
+    assert (size[:n] == 0).all() and (size[n:-1] > 0).all()
+    lost = LMCollator(CAUSAL)([{"input_ids": row["input_ids"]} for row in examples])
+    assert lost["labels"][0, n] == ids[n] and (gradient_at(lost, slice(n+1, None))[:n] > 0).all()
+
+
+def test_the_boundary_s_question_is_in_the_loss_only_where_positions_are_lost():
+    model, docs = small_gpt(24), [CAUSAL(text).input_ids for text in TEXTS]
+    examples = list(pack_dataset(docs, 24))
+    packed, alone = LMCollator(CAUSAL)(examples), LMCollator(CAUSAL)(docs)
+    asked = {**packed, "labels": packed["input_ids"].masked_fill(
+        torch.tensor([row["attention_mask"] for row in examples]) == 0, IGNORE_INDEX)}
+    with torch.no_grad(): losses = [model(**batch).loss.item() for batch in (alone, packed, asked)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6) and abs(losses[2] - losses[1]) > 1e-4
+
+
+def test_four_loops_have_one_loss(tmp_path):
+    from accelerate import Accelerator
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from torch.nn.functional import cross_entropy
+    from transformers import BertConfig, BertForMaskedLM, PrinterCallback, Trainer, TrainingArguments
+    import fastai.callback.progress  # noqa: F401, it gives a Learner its no_bar
+    torch.manual_seed(0)
+    size = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    model = BertForMaskedLM(BertConfig(vocab_size=len(MASKED), max_position_embeddings=32, **size)).eval()
+    rows = ChunkMatrix(np.random.default_rng(0).integers(5, 280, (12, 16)))
+    collate = LMCollator(MASKED, BertMasking(), seed=0)
+    loader = torch.utils.data.DataLoader(rows, batch_size=4, collate_fn=collate)
+
+    class TakesDict(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+        def forward(self, batch): return self.model(**batch).logits
+
+    def loss(logits, labels): return cross_entropy(logits.flatten(0, 1), labels.flatten())
+    with torch.no_grad():
+        plain = [model(**batch).loss.item() for batch in loader]
+        shared = [model(**batch).loss.item() for batch in Accelerator(cpu=True).prepare(loader)]
+    args = TrainingArguments(str(tmp_path), per_device_eval_batch_size=4, use_cpu=True, report_to=[],
+                             dataloader_pin_memory=False, disable_tqdm=True)
+    trainer = Trainer(model, args, data_collator=collate, eval_dataset=rows)
+    trainer.remove_callback(PrinterCallback)
+    dls = DataLoaders.from_dsets(rows, rows, bs=4, create_batch=collate.as_fastai())
+    learn = Learner(dls, TakesDict(), loss_func=loss)
+    with learn.no_bar(): fast = learn.validate()[0]
+    assert shared == pytest.approx(plain, abs=1e-5)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(np.mean(plain), abs=1e-4)
+    assert fast == pytest.approx(np.mean(plain), abs=1e-4)
+
+
+def test_causal_labels_are_transformers_own_without_padding():
+    from transformers import DataCollatorForLanguageModeling
+    rows = [{"input_ids": row.tolist()} for row in np.random.default_rng(0).integers(5, 280, (4, 16))]
+    theirs = DataCollatorForLanguageModeling(MASKED, mlm=False)(rows)
+    ours = LMCollator(MASKED, CausalLabels())(rows)
+    for name in theirs: assert torch.equal(theirs[name], ours[name])
+
+
+def test_scored_padding_changes_the_loss_with_the_length_and_ours_does_not():
+    model, row = small_gpt(), [CAUSAL(TEXTS[0]).input_ids]
+    losses = []
+    for length in (1, 16, 32):
+        batch = LMCollator(CAUSAL, pad_to_multiple_of=length)(row)
+        ways = [{**batch, "labels": batch[name]} for name in ("input_ids", "labels")]
+        with torch.no_grad(): losses.append([model(**way).loss.item() for way in ways])
+    scored, ours = zip(*losses)
+    assert len({round(x, 4) for x in scored}) == 3 and ours == pytest.approx([ours[0]]*3, abs=1e-5)
+
+
+def test_a_pad_token_that_the_vocabulary_or_the_model_lacks():
+    bare = deepcopy(CAUSAL)
+    bare.pad_token = "[PAD]"
+    assert bare.pad_token_id == bare.eos_token_id and len(bare) == len(CAUSAL)
+    bare.add_special_tokens({"pad_token": "[NEW]"})
+    batch, model = LMCollator(bare)([[5, 6, 7], [8]]), small_gpt()
+    assert batch["input_ids"][1, 1] == len(CAUSAL) == len(bare) - 1
+    with raises(IndexError, "index out of range"): model(**batch)
+    model.resize_token_embeddings(len(bare), mean_resizing=False)
+    assert model(**batch).loss.isfinite()
+
+
+def test_the_report_finds_what_each_suspect_did():
+    ids = torch.randint(5, 280, (3000, 44), generator=torch.Generator().manual_seed(0))
+    ids[:, 0], ids[:, -1] = MASKED.cls_token_id, MASKED.sep_token_id
+    special = torch.zeros_like(ids, dtype=torch.bool)
+    special[:, [0, -1]] = True
+
+    def report(read, labels): return label_report({"input_ids": read, "labels": labels}, MASKED)
+    read, labels = BertMasking()(ids, special, MASKED, 0)
+    right = report(read, labels)
+    assert [*right.values()][4:] == [0]*4 and abs(right["asked"] - .15) < .005
+    assert report(*BertMasking()(ids, special & False, MASKED, 0))["asked for specials"] > .03
+    late = report(read, torch.where(labels != IGNORE_INDEX, read, labels))
+    assert late["asked for [MASK]"] > .7
+    assert report(BertMasking(1)(ids, special, MASKED, 0)[0], labels)["hidden, not asked"] > .6
+    unkept = report(read, labels.masked_fill(read == labels, IGNORE_INDEX))
+    assert unkept["kept"] == 0 and unkept["asked"] < .14
+    assert report(read, ids)["asked"] == 1
+    chosen = torch.rand(ids.shape).masked_fill(special, -1).topk(6).indices
+    fixed = torch.full_like(ids, IGNORE_INDEX).scatter(1, chosen, ids.gather(1, chosen))
+    fewer = report(ids.scatter(1, chosen[:, :4], MASKED.mask_token_id), fixed)
+    assert fewer["swapped"] == 0 and fewer["kept"] > .3
+
+
+def test_a_strategy_that_scores_answers_only():
+    class AnswerOnly(CausalLabels):
+        def __init__(self, separator): self.separator = separator
+        def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None):
+            is_separator = (input_ids == self.separator).long()
+            after = is_separator.cumsum(1) - is_separator > 0
+            return input_ids, input_ids.masked_fill(~after | special_tokens_mask, IGNORE_INDEX)
+
+    batch = LMCollator(CAUSAL, AnswerOnly(9))([[5, 9, 6, 9, 7], [5, 9, 8]])
+    assert batch["labels"].tolist() == [[-100, -100, 6, 9, 7], [-100, -100, 8, -100, -100]]

@@ -6,32 +6,9 @@
 __all__ = ['check_folder', 'whole_folder', 'fingerprint', 'text_key']
 
 # %% ../../nbs/support/files.ipynb #imports
-import ctypes, errno, hashlib, json, os, secrets, shutil, stat, sys
+import ctypes, errno, hashlib, json, os, secrets, shutil, sys
 from contextlib import contextmanager
 from pathlib import Path
-
-# %% ../../nbs/support/files.ipynb #plain-file
-def plain_file(
-    path, # a file that somebody else wrote
-    root=None, # the folder that it must not leave, by `..` or a link; None: it was asked for by its own name
-    most:int=2*10**9, # bytes
-)->Path: # as it was given
-    """Raises `ValueError` for a pipe or a device, for what leaves `root`, and for more bytes than `most`;
-    nothing is opened. `OSError` where there is nothing."""
-    path = Path(path)
-    if root is not None: inside(root, path.absolute())
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode): raise ValueError(f'{path} is no plain file: it is not read')
-    if state.st_size > most: raise ValueError(f'{path} is longer than {most:,} bytes: it is not read')
-    return path
-def plain_files(
-    folder, # of a stranger
-    suffixes:tuple=('',), # how the names of those end that will be read; hidden ones are left out
-)->list: # of Path, by name
-    "The files of a folder and of those below, each a `plain_file` that does not leave it."
-    folder = Path(folder)
-    found = [p for p in sorted(folder.rglob('*')) if p.name.lower().endswith(suffixes)]
-    return [plain_file(p, folder) for p in found if not p.name.startswith('.') and not p.is_dir()]
 
 # %% ../../nbs/support/files.ipynb #ebad0005
 _marker = '.course_lm.json' # lists the files of a folder that we wrote
@@ -45,8 +22,10 @@ def read_json(
     max_bytes:int=10_000_000, # a longer file is not read
 ): # what the file holds
     "A stranger's JSON file. Raises `ValueError` for one too long or no JSON, `OSError` where there is none."
-    path = plain_file(path, most=max_bytes)
-    try: return json.loads(path.read_bytes())
+    path = Path(path)
+    with open(path, 'rb') as f: text = f.read(max_bytes + 1)
+    if len(text) > max_bytes: raise ValueError(f'{path} is longer than {max_bytes:,} bytes: it is not read')
+    try: return json.loads(text)
     except (ValueError, RecursionError) as e: raise ValueError(f'{path} is no JSON file: {e}') from None
 
 # %% ../../nbs/support/files.ipynb #8bbaf07e
@@ -177,14 +156,13 @@ def whole_folder(
 # %% ../../nbs/support/files.ipynb #3d66f270
 def inside(
     folder, # where files are read
-    name, # a file's name, as it stands in a stranger's file
+    name:str, # a file's name, as it stands in a stranger's file
 )->Path: # the file
     "The path of a file in a folder. Raises `ValueError` where `..`, a link or an absolute name leaves it."
     folder = Path(folder).resolve()
-    path, kept = (folder/name).resolve(), folder
-    if folder.parent.name == 'snapshots': kept = folder.parents[1]/'blobs' # the hub's cache: links to there
-    if path.is_relative_to(folder) or path.is_relative_to(kept): return path
-    raise ValueError(f'{str(name)!r} leaves the folder {str(folder)!r}')
+    path = (folder/name).resolve()
+    if not path.is_relative_to(folder): raise ValueError(f'{name!r} leaves the folder {str(folder)!r}')
+    return path
 
 # %% ../../nbs/support/files.ipynb #b41eb099-1
 def _as_json(value):
