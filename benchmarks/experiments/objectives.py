@@ -3,11 +3,12 @@
     python -m benchmarks.experiments.objectives    # about six minutes on one core
 
 Causal, masked, span corruption, and deletion with permutation, on made-up reviews (lesson 1): the same
-tokenizer, rows, updates and learning rate, the width and number of blocks equal (encoder-decoders have two and
-two). Three seeds each. During training: the objective's own loss on held-out rows, and how often the model
-finds one held-out token from the left, and from both sides. After it: a linear classifier of the sentiment on
-the frozen model, beside random weights and a bag of words. Kept run by run in
-benchmarks/results/objectives.json with machine, versions and date; a stopped run goes on with what is missing.
+tokenizer, rows, updates and learning rate, the width and number of blocks equal (encoder-decoders have two
+and two). Three seeds each. During training: the objective's own loss on held-out rows, and how often the
+model finds one held-out token from the left, and from both sides. After it: a linear classifier of the
+sentiment on the frozen model, beside random weights and a bag of words. Kept run by run in
+benchmarks/results/objectives.json with machine, versions and date; a stopped run goes on with what is
+missing.
 """
 import argparse, time
 from dataclasses import asdict, dataclass
