@@ -1,4 +1,5 @@
 """Tests of course_lm.chunking against slow, obvious programs, on every way that Arrow may store documents."""
+import json
 import logging
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
+from benchmarks.bench import results
 from course_lm.chunking import chunk_dataset, chunk_ids, lm_datasets, shared_documents, tokenize_dataset
 from course_lm.data import train_tokenizer
 from course_lm.packing import pack_dataset
@@ -109,6 +111,40 @@ def test_what_comes_out_is_a_data_set_like_any_other(where, tmp_path):
         assert len(pickle.dumps(out)) < 3 * sum(d.nbytes for d in docs)
     if where == "shuffle": assert sorted(map(tuple, ids_of(out.shuffle(seed=1)))) == sorted(map(tuple, want))
     if where == "torch": assert np.array_equal(out.with_format("torch")[5:9]["input_ids"].numpy(), want[5:9])
+
+
+def test_nothing_is_copied_and_the_chunks_end_to_end_are_the_stream():
+    ids = np.arange(1000)
+    for chunks in (chunk_ids(ids, 128), chunk_ids(ids, 128, stride=64)): assert np.shares_memory(chunks, ids)
+    np.testing.assert_array_equal(np.concatenate(chunk_ids(ids, 128, tail="keep")), ids)
+    assert chunk_ids(np.arange(4), 4).shape == (1, 4)
+    assert chunk_ids([7], 4, tail="pad", pad_id=0).tolist() == [[7, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("size", [2, 4, 7])
+def test_chunks_that_share_an_edge_make_every_token_a_target_once(size):
+    chunks = chunk_ids(np.arange(10 * size + 1), size + 1, stride=size)
+    assert sorted(chunks[:, 1:].ravel()) == list(range(1, 10 * size + 1))
+
+
+def test_by_hand_on_eight_tokens():
+    stream = [11, 12, 13, 14, 0, 21, 22, 0]
+    assert chunk_ids(stream, 3).tolist() == [[11, 12, 13], [14, 0, 21]]
+    kept = [c.tolist() for c in chunk_ids(stream, 3, tail="keep")]
+    assert kept == [[11, 12, 13], [14, 0, 21], [22, 0]]
+    assert chunk_ids(stream, 3, tail="pad", pad_id=99).tolist()[2] == [22, 0, 99]
+
+
+def test_group_texts_cuts_the_same_until_its_first_batch_ends():
+    ds = dataset(as_list([rng.integers(1, 99, n).astype(np.int32) for n in rng.integers(1, 60, 40)]))
+    def group_texts(batch):
+        joined = sum(batch["input_ids"], [])
+        return {"input_ids": [joined[i : i + 16] for i in range(0, len(joined) // 16 * 16, 16)]}
+    ours = chunk_dataset(ds, 16)["input_ids"][:]
+    assert ds.map(group_texts, batched=True, batch_size=40)["input_ids"][:] == ours
+    halves = ds.map(group_texts, batched=True, batch_size=20)["input_ids"][:]
+    first = int(document_lengths(ds)[:20].sum()) // 16
+    assert halves[:first] == ours[:first] and len(halves) <= len(ours)
 
 
 def test_specials_count_in_the_chunk_size():
@@ -235,6 +271,29 @@ def test_tokenising_every_kind_of_data_set(tokenizer, caplog, recwarn):
     tokenizer.model_max_length = int(1e30)
 
 
+def test_each_document_ends_with_one_eos_and_is_its_text_again(tokenizer):
+    texts = ["the film was good", "the end was bad and slow"]
+    out = tokenize_dataset(texts, tokenizer)
+    assert out.features["input_ids"].feature.dtype == "int32"
+    for row, text in zip(out["input_ids"], texts):
+        assert row.count(tokenizer.eos_token_id) == 1 and row[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(row[:-1]) == text
+    bare = tokenize_dataset(texts * 9, tokenizer, add_eos=False)
+    put_in = chunk_dataset(bare, 8, eos_id=tokenizer.eos_token_id)
+    assert put_in[:] == chunk_dataset(tokenize_dataset(texts * 9, tokenizer), 8)[:]
+    ds = Dataset.from_dict({"text": texts, "label": [0, 1]})
+    assert tokenize_dataset(ds, tokenizer, keep=["label"]).column_names == ["label", "input_ids"]
+
+
+def test_a_length_that_nobody_knows_and_one_that_is_too_long(tokenizer):
+    from course_lm.models import new_model, tiny_gpt_config
+    texts = tokenize_dataset(["the film was good " * 60], tokenizer)
+    unknown = train_tokenizer(["a few words"], 300).model_max_length
+    with pytest.raises(ValueError, match="choose a number such as 128"): chunk_dataset(texts, unknown)
+    model = new_model(tiny_gpt_config(tokenizer, 1, 1, 8, max_length=32))
+    with pytest.raises(ValueError, match="longer than the 32 tokens"): chunk_dataset(texts, 64, model=model)
+
+
 def test_tokenising_bad_input(tokenizer):
     with pytest.raises(ValueError, match="no column 'text'.*'body'"):
         tokenize_dataset(Dataset.from_dict({"body": ["a"]}), tokenizer)
@@ -293,6 +352,9 @@ def test_a_masked_tokenizer_dresses_every_chunk():
     masked = train_tokenizer(["the film was good"] * 3, 300, masked=True)
     both = lm_datasets(["the film was good " * 20], ["bad " * 40], masked, 16)
     for row in both["train"]["input_ids"]: assert (row[0], row[-1], row.count(2), len(row)) == (2, 3, 1, 16)
+    ids = tokenize_dataset(["the film was good " * 20], masked)
+    inside = np.array(chunk_dataset(ids, 16, specials=masked)["input_ids"])[:, 1:-1]
+    np.testing.assert_array_equal(inside, np.array(chunk_dataset(ids, 14)["input_ids"]))
     bare = lm_datasets(["the film was good " * 20], ["bad " * 40], masked, 16, specials=None)
     assert not any(2 in row for row in bare["train"]["input_ids"])
 
@@ -306,3 +368,19 @@ def test_nothing_heavy_is_imported():
         ).stdout.strip()
         == "[]"
     )
+
+
+def test_the_recorded_runs_say_what_the_lesson_says_of_them():
+    found = json.loads((results / "chunking.json").read_text(encoding="utf-8"))
+    lost = {(r["chunk_size"], r["policy"]): r["tokens dropped %"] for r in found["policies"]["table"]}
+    assert abs(lost[128, "per_document"] - 20) < 1 and lost[512, "per_document"] > 70
+    assert lost[128, "concatenate"] < 0.01 and lost[128, "per_batch"] < 0.03
+    leaks = {(r["chunk_size"], r["valid"]): r["leaked %"] for r in found["policies"]["leak"]}
+    assert leaks[128, 0.1] > 99
+    speed = {r["way"]: r for r in found["speed"]["table"]}
+    assert speed["chunk_dataset, saved to disk"]["x run_clm"] > 20
+    assert speed["chunk_dataset, EOS put in"]["x TRL wrapped"] > 3
+    packed = {(r["chunk_size"], r["way"]): r["padding %"] for r in found["packing"]["table"]}
+    for size, way in [k for k in packed if k[1].startswith("pack_dataset")]:
+        peer = "TRL bfd" if "truncate" in way else "TRL bfd_split"
+        assert packed[size, way] <= min(packed[size, peer], packed[size, f"{peer}, one batch"]) + 1e-9
