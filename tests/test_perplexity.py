@@ -461,3 +461,75 @@ def test_the_scale_of_the_logits_is_kept_whichever_side_is_padded(name, scale, l
     place = (batch['attention_mask'].cumsum(1) - 1).clamp(min=0)
     want = reference(model, {**batch, 'position_ids': place})
     assert evaluate_lm(model, [batch]).nats == pytest.approx(want.sum().item(), rel=1e-5)
+
+# ---- what the lesson says of tiny-gpt, on a few paragraphs
+
+@pytest.fixture(scope='module')
+def manual():
+    from course_lm.data import python_docs
+    from course_lm.models import load_lm
+    model, tok = load_lm('tiny-gpt')
+    docs = [d for d in python_docs()[::40] if len(d) < 500]
+    rows = [[tok.bos_token_id] + ids for ids in tok(docs)['input_ids']]
+    return model, tok, docs, rows
+
+def collated(tok, rows, size):
+    from course_lm.labels import LMCollator
+    return [LMCollator(tok)(rows[i:i+size]) for i in range(0, len(rows), size)]
+
+def test_batch_size_moves_the_mean_of_means_only(manual):
+    model, tok, _, rows = manual
+    def mean_of_means(size):
+        with torch.no_grad(): losses = [model(**b).loss.item() for b in collated(tok, rows, size)]
+        return math.exp(np.mean(losses))
+    right = evaluate_lm(model, collated(tok, rows, 4))
+    assert right.tokens == sum(len(r)-1 for r in rows)
+    assert evaluate_lm(model, collated(tok, rows, 7)).perplexity == pytest.approx(right.perplexity, rel=1e-5)
+    of_means = [mean_of_means(size) for size in (1, 4, 16)]
+    assert max(of_means) > 1.01*min(of_means)
+
+def test_scored_padding_and_labels_shifted_twice_stand_out(manual):
+    model, tok, _, rows = manual
+    right = evaluate_lm(model, collated(tok, rows, 8))
+    padding = evaluate_lm(model, [{**b, 'labels': b['input_ids']} for b in collated(tok, rows, 8)])
+    assert padding.tokens > right.tokens and padding.perplexity > 10*right.perplexity
+    def shifted(b): return {**b, 'labels': F.pad(b['labels'][:, 1:], (0, 1), value=IGNORE_INDEX)}
+    assert evaluate_lm(model, [shifted(b) for b in collated(tok, rows, 8)]).perplexity > len(tok)
+
+def test_shuffled_words_cost_more(manual):
+    model, tok, docs, rows = manual
+    rng = np.random.default_rng(0)
+    mixed = [' '.join(rng.permutation(d.split())) for d in docs]
+    mixed = [[tok.bos_token_id] + ids for ids in tok(mixed)['input_ids']]
+    in_order, shuffled = (evaluate_lm(model, collated(tok, r, 8)) for r in (rows, mixed))
+    assert shuffled.perplexity > 1.5*in_order.perplexity
+
+def test_the_three_names_of_the_harness_are_one_sum(manual):
+    model, tok, docs, rows = manual
+    score = evaluate_lm(model, collated(tok, rows, 8), n_bytes=token_bytes(tok))
+    assert score.bytes == sum(len(d.encode()) for d in docs)
+    byte_perplexity = math.exp(score.nats / score.bytes)
+    assert math.log2(byte_perplexity) == pytest.approx(score.bits_per_byte)
+    words = sum(len(d.split()) for d in docs)
+    word_perplexity = math.exp(score.nats / words)
+    assert word_perplexity == pytest.approx(score.perplexity**(score.tokens / words)) and words < score.tokens
+
+def test_by_hand():
+    p = torch.tensor([1/2, 1/4, 1/16, 1/2, 1/2, 1/8, 1/64, 1/2])
+    score = LMScore(-p.log().sum().item(), 8, bytes=33)
+    assert score.perplexity == pytest.approx(2**2.375, rel=1e-6)
+    assert score.perplexity == pytest.approx(1/p.prod().item()**(1/8), rel=1e-6)
+    two = LMScore(100*math.log(10), 100) + LMScore(100*math.log(1000), 100)
+    assert two.perplexity == pytest.approx(100)
+
+def test_the_true_table_scores_the_true_perplexity():
+    from course_lm.entropy import MarkovSource
+    source = MarkovSource(n_states=12, concentration=.3, seed=1)
+    table, shares = (torch.tensor(p).log() for p in (source.transition, source.stationary))
+    text = torch.tensor(source.sample(20_000, generator=5))[None]
+    assert Perplexity().update(table[text], text).value == pytest.approx(source.perplexity, rel=.02)
+    assert Perplexity().update(shares.expand(*text.shape, -1), text).value > 1.5*source.perplexity
+    rows = text[0, :19_968].view(-1, 64)
+    parts = [dict(input_ids=r, labels=r) for r in rows.split(50)]
+    score = evaluate_lm(lambda input_ids: table[input_ids], parts)
+    assert score.perplexity == pytest.approx(source.perplexity, rel=.03)
