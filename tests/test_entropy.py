@@ -72,3 +72,46 @@ def test_the_same_seed_gives_the_same_source_and_sample():
     np.testing.assert_array_equal(a.sample(50, 3), b.sample(50, numpy_generator(3)))
     assert not np.array_equal(a.transition, MarkovSource(n_states=4, order=2, seed=6).transition)
     np.testing.assert_array_equal(a.transition, numpy_generator(5).dirichlet(np.full(4, .2), (4, 4)))
+
+
+def test_sources_worked_out_by_hand():
+    from course_lm.entropy import _stationary
+    np.testing.assert_allclose(_stationary(np.array([[.9, .1], [.5, .5]])), [5/6, 1/6], rtol=1e-12)
+    weather = MarkovSource([[.9, .1], [.5, .5]])
+    def entropy(*p): return -sum(q*math.log(q) for q in p)
+    assert math.isclose(weather.entropy_rate, 5/6*entropy(.9, .1) + 1/6*entropy(.5, .5))
+    die, clock = MarkovSource(np.full((6, 6), 1/6)), MarkovSource(np.roll(np.eye(12), 1, axis=1))
+    np.testing.assert_allclose([die.perplexity, clock.perplexity], [6, 1], rtol=1e-12)
+    assert clock.logprobs([3, 5]).tolist() == [pytest.approx(-math.log(12)), -math.inf]
+    assert die.sample(0).size == 0
+    same_twice = MarkovSource(np.broadcast_to(weather.transition, (2, 2, 2)))  # ignores its older token
+    assert same_twice.order == 2 and math.isclose(same_twice.entropy_rate, weather.entropy_rate)
+    for source in (weather, same_twice):
+        texts = product(range(2), repeat=4)
+        assert math.isclose(sum(math.exp(source.logprobs(np.array(t)).sum()) for t in texts), 1)
+
+
+def test_the_gap_to_the_source_is_scipys_kullback_leibler_divergence():
+    from scipy.stats import entropy
+    source = MarkovSource(n_states=8, order=1, seed=2)
+    lm = NGramLM(2, vocab_size=8).fit(source.sample(300, generator=0))
+    q = np.array([lm.probs([c]) for c in range(8)])
+    kl = source.stationary @ entropy(source.transition, q, axis=1)
+    assert math.isclose(source.stationary @ entropy(source.transition, axis=1), source.entropy_rate)
+    fresh = source.sample(100_000, generator=1)
+    gap = source.logprobs(fresh) - lm.logprobs(fresh)
+    assert kl > 0 and abs(gap.mean() - kl) < 5*gap.std()/math.sqrt(len(gap))
+
+
+def test_a_weight_chosen_on_held_out_text_drops_a_useless_model():
+    "Lesson 1's experiment in small: the mixture is as good as the better of its parts."
+    source, other = MarkovSource(n_states=6, seed=0), MarkovSource(n_states=6, seed=9)
+    own = NGramLM(2, vocab_size=6).fit(source.sample(2000, generator=0))
+    wrong = NGramLM(2, vocab_size=6).fit(other.sample(5000, generator=0))
+    held_out, test = source.sample(2000, generator=1), source.sample(2000, generator=2)
+
+    def loss(w, ids):
+        p = w*np.exp(wrong.logprobs(ids)) + (1-w)*np.exp(own.logprobs(ids))
+        return -np.log(p).mean()
+    chosen = min(np.linspace(0, 1, 101), key=lambda w: loss(w, held_out))
+    assert chosen < .05 and loss(chosen, test) < loss(0, test) + .01 < loss(.5, test)
