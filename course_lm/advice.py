@@ -20,6 +20,7 @@ from .support.checks import Count, NotNegative, Positive, Seed, checked
 from .support.inputs import check_vocab, is_causal
 from .support.kinds import Model, Texts, Tokenizer, check_texts
 from .support.machine import quiet
+from .support.words import word_spans, words_of
 
 # %% ../nbs/53_should_you_fine_tune.ipynb #not-blank
 def _not_blank(texts, name):
@@ -37,7 +38,6 @@ def _up_to(texts, most):
     return texts[:max(1, int(np.searchsorted(ends, most)))]
 
 # %% ../nbs/53_should_you_fine_tune.ipynb #06cea486-2
-_word = re.compile(r'\w+')
 def _encoded(texts, tokenizer):
     "Ids of each text, and (begin, end) of its tokens without the space around them."
     if not getattr(tokenizer, 'is_fast', False):
@@ -57,7 +57,7 @@ def _tokens_in(spans, offsets): # (spans,) how many tokens have a character of e
     return np.searchsorted(offsets[0], ends) - np.searchsorted(offsets[1], starts, 'right')
 def _is_unknown(tokenizer, i, piece): return i == tokenizer.unk_token_id and piece != tokenizer.unk_token
 def _counts(text, ids, offsets, tokenizer):
-    words = [m.span() for m in _word.finditer(text)]
+    words = word_spans(text)
     alone = {i for i,j in zip(*offsets) if j-i == 1} # characters that are a token each
     inside = [k for i,j in words if j-i > 1 for k in range(i, j)]
     unknown = sum(_is_unknown(tokenizer, t, text[i:j]) for t,i,j in zip(ids, *offsets))
@@ -70,7 +70,7 @@ class TokenizerFit:
     "How a tokenizer cuts up texts; NaN is a share of nothing."
     documents:int # texts that have a character in them
     bytes:int # UTF-8 length
-    words:int # runs of letters, digits and underscores
+    words:int # as `word_spans` finds them, in any script
     tokens:int # special ones left out
     tokens_per_word:float # tokens that have a character of the word
     bytes_per_token:float # over all text
@@ -113,10 +113,10 @@ def fragmented_words(
     "Words that are frequent in your texts, rare at home, and cut into many pieces. Lesson 5."
     import pandas as pd
     texts, rows = _not_blank(texts, 'texts'), []
-    at_home = Counter(w for t in _not_blank(home, 'home') for w in _word.findall(t))
+    at_home = Counter(w for t in _not_blank(home, 'home') for w in words_of(t))
     offsets = _encoded(texts, tokenizer)[1]
     for d,(text,o) in enumerate(zip(texts, offsets)):
-        spans = [m.span() for m in _word.finditer(text)]
+        spans = word_spans(text)
         rows += [(text[i:j], d, n, (d, i, j)) for (i,j),n in zip(spans, _tokens_in(spans, o))]
     each = pd.DataFrame(rows, columns=['word', 'document', 'tokens', 'place']).groupby('word')
     f = each.agg(count=('tokens', 'size'), documents=('document', 'nunique'), tokens=('tokens', 'mean'),

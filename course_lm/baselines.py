@@ -6,7 +6,6 @@
 __all__ = ['check_reviews', 'imdb_splits', 'leak_report', 'wilson_interval', 'RunResult', 'results_table', 'linear_baseline']
 
 # %% ../nbs/60_imdb_baselines.ipynb #imports
-import re
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Literal
@@ -19,6 +18,7 @@ from course_lm.support.checks import (
 from .support.files import fingerprint, text_key
 from .support.kinds import AnyTexts, EveryText, Splits
 from .support.machine import machine
+from .support.words import folded, word_spans, words_of
 
 # %% ../nbs/60_imdb_baselines.ipynb #5a892dfd
 LABELS = ('negative', 'positive')
@@ -105,22 +105,22 @@ def _mixed(ids): # (n,) the same number for the same id, but spread over all 64 
     return ids ^ (ids >> np.uint64(29))
 def _shingles(texts, n, known):
     "For each text its different runs of n words, as numbers: (numbers, row of each, runs of each text)."
-    words = [re.findall(r'\w+', t.replace('<br />', ' ').lower()) for t in texts]
-    words = [w + ['']*(n-len(w)) for w in words]
-    ids = np.array([known.setdefault(w, len(known)) for ws in words for w in ws], dtype=np.uint64)
+    rows = [words_of(folded(t.replace('<br />', ' '))) for t in texts]
+    rows = [w + ['']*(n-len(w)) for w in rows]
+    ids = np.array([known.setdefault(w, len(known)) for ws in rows for w in ws], dtype=np.uint64)
     m = max(0, len(ids)-n+1)
     numbers = np.zeros(m, np.uint64)
     with np.errstate(over='ignore'):
         ids = _mixed(ids)
         for k in range(n): numbers += ids[k:k+m]*np.uint64(pow(0xBF58476D1CE4E5B9, k+1, 2**64))
-    counts = np.array([len(w) for w in words], dtype=np.int64)
-    row = np.repeat(np.arange(len(words)), counts)[:m]
+    counts = np.array([len(w) for w in rows], dtype=np.int64)
+    row = np.repeat(np.arange(len(rows)), counts)[:m]
     # no run crosses into the next text, and rows stay in order where numbers are equal
     inside = np.arange(m) + n <= np.cumsum(counts)[row] if m else np.zeros(0, bool)
     order = np.flatnonzero(inside)[np.argsort(numbers[inside], kind='stable')]
     numbers, row = numbers[order], row[order]
     once = np.r_[True, (numbers[1:]!=numbers[:-1]) | (row[1:]!=row[:-1])][:len(row)]
-    return numbers[once], row[once], np.bincount(row[once], minlength=len(words))
+    return numbers[once], row[once], np.bincount(row[once], minlength=len(rows))
 def _alike(a, b, share, common):
     "Pairs of rows of two such sets, and the share of runs they have in common."
     (a, row_a, size_a), (b, row_b, size_b) = a, b
@@ -142,7 +142,8 @@ def near_duplicates(
     share:SomeShare=0.5, # of the shorter text's runs that must be in the other one
     common:Count=50, # a run that is in more texts of first than this tells nothing
 ): # pandas.DataFrame: row in first, row in second, share; the most alike first
-    "Pairs of texts that are nearly the same: their runs of n words, without capitals and marks. Lesson 6."
+    """Pairs of texts that are nearly the same: their runs of n words, without capitals, points and marks. In
+    scripts without spaces a letter is a word. Lesson 6."""
     import pandas as pd
     known = {}
     i, j, part = _alike(_shingles(first, n, known), _shingles(second, n, known), share, common)
@@ -324,18 +325,28 @@ def nb_weights(
     return np.log(pos/pos.sum()) - np.log(neg/neg.sum())
 
 # %% ../nbs/60_imdb_baselines.ipynb #4be6662e
+def _words_and_marks(text):
+    "Words and, each by itself, the marks between them."
+    ends = [0, *(k for span in word_spans(text) for k in span), len(text)]
+    parts = [text[i:j] for i,j in zip(ends, ends[1:])] # what is between words, a word, what is between ...
+    return [w for k,part in enumerate(parts) for w in ([part] if k % 2 else ''.join(part.split()))]
+def _long_words(text):
+    "Words but for single letters of alphabets; a single letter of Hindi, Thai or Chinese is one."
+    return [w for w in words_of(text) if len(w) > 1 or w >= '\u0900']
+def _counted(ngrams, marks=False):
+    "What a vectorizer counts: runs of words."
+    return dict(ngram_range=ngrams, tokenizer=_words_and_marks if marks else _long_words, token_pattern=None)
 def _counter_of(features, ngrams, C): # (name, vectorizer, classifier)
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     low, high = ngrams
     if features=='counts':
         classifier = LogisticRegression(C=C, solver='liblinear', random_state=0)
-        return f'counts {low}-{high} words', CountVectorizer(ngram_range=(low, high)), classifier
+        return f'counts {low}-{high} words', CountVectorizer(**_counted(ngrams)), classifier
     if features=='tfidf':
         classifier = LogisticRegression(C=C, max_iter=1000)
-        return f'tf-idf {low}-{high} words', TfidfVectorizer(ngram_range=(low, high)), classifier
-    words_and_marks = r'\w+|[^\w\s]'
-    seen = CountVectorizer(ngram_range=(low, high), binary=True, token_pattern=words_and_marks)
+        return f'tf-idf {low}-{high} words', TfidfVectorizer(**_counted(ngrams)), classifier
+    seen = CountVectorizer(binary=True, **_counted(ngrams, True))
     return 'NB-SVM', seen, LogisticRegression(C=C, solver='liblinear', dual=True, random_state=0)
 @checked
 def linear_baseline(

@@ -14,6 +14,7 @@ from typing import Literal
 
 from .support.checks import Count, Natural, Refused, WrongType, checked, kind
 from .support.kinds import check_texts
+from .support.words import WORD
 
 # %% ../nbs/00_data.ipynb #27f656af
 _not_prose = re.compile(r'::=|>>>|^\.\.\. |^[*=~^"-]{3,}$|^\||\S {3,}\S', re.M)
@@ -112,11 +113,11 @@ def _wordpiece(specials, **options): # BERT's way
     t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     t.decoder = decoders.WordPiece()
     return t, trainers.WordPieceTrainer(special_tokens=specials, show_progress=False, **options)
-def _word(specials, **options): # a list of words
+def _word(specials, **options): # a list of words, as support.words finds them, and marks
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     t = Tokenizer(models.WordLevel(unk_token='[UNK]'))
     t.normalizer = normalizers.Sequence([normalizers.Replace('<br />', ' '), normalizers.Lowercase()])
-    t.pre_tokenizer = pre_tokenizers.Split(Regex(r'\w+|[^\w\s]'), 'removed', invert=True)
+    t.pre_tokenizer = pre_tokenizers.Split(Regex(WORD + r'|\S'), 'removed', invert=True)
     return t, trainers.WordLevelTrainer(special_tokens=specials, show_progress=False, **options)
 _kinds = dict(bpe=_bpe, wordpiece=_wordpiece, unigram=_unigram, word=_word)
 _least = dict(bpe=256, wordpiece=95, unigram=256, word=1) # besides the special tokens

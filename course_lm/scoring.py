@@ -7,7 +7,8 @@ __all__ = ['sliding_perplexity', 'score_texts', 'pseudo_perplexity', 'surprisal'
            'bootstrap_ratio', 'compare_lms']
 
 # %% ../nbs/41_scoring.ipynb #imports
-import math, re
+import math
+from bisect import bisect
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ from .support.checks import (
 from .support.html import Piece, show_text
 from .support.inputs import IGNORE_INDEX, check_causal, is_causal, lm_kind, max_length_of
 from .support.kinds import Texts, TokenIds, Tokenizer, check_texts
+from .support.words import word_spans
 
 # %% ../nbs/41_scoring.ipynb #8e6a2bc6
 def _windows(n, max_length, stride): # -> [(begin, end, first)]: begin..end are read, first..end are new
@@ -119,13 +121,23 @@ def _pieces(tokenizer, text, max_length):
     enc = tokenizer(text, truncation=True, max_length=max_length, return_overflowing_tokens=True,
                     return_special_tokens_mask=True, return_offsets_mapping=True)
     parts = zip(enc['input_ids'], enc['special_tokens_mask'], enc['offset_mapping'])
-    return [(torch.tensor(ids), [i for i,s in enumerate(special) if not s], enc.word_ids(k), offsets)
-            for k,(ids, special, offsets) in enumerate(parts)]
+    return [(torch.tensor(ids), [i for i,s in enumerate(special) if not s], _words_at(text, offsets), offsets)
+            for ids,special,offsets in parts]
+
+def _words_at(text, offsets):
+    "What names the word of each token, or the signs between two words and two spaces."
+    words, written = word_spans(text), [i for i,_ in word_spans(text, signs=True)]
+    begins, found = [i for i,_ in words], []
+    for i,j in offsets:
+        i = j - len(text[i:j].lstrip())
+        k = bisect(begins, i)
+        found.append((k, 'word') if k and i < words[k-1][1] else (k, bisect(written, i)))
+    return found
 
 # %% ../nbs/41_scoring.ipynb #bdb8124a
 def _hidden_with(j, at, words, within_word): # the places that are masked together with token j's
     place = at[j]
-    if not within_word or words[place] is None: return [place]
+    if not within_word: return [place]
     return [a for a in at[j:] if words[a] == words[place]]
 
 def _masked_nats(
@@ -241,7 +253,7 @@ class Surprisal:
 
 def _by_word(frame, text):
     "The tokens of each word added up."
-    words = [m.span() for m in re.finditer(r'\S+', text)] or [(0, len(text))]
+    words = word_spans(text, signs=True) or [(0, len(text))]
     words = type(frame)(words, columns=['start', 'end'])
     at = words.end.searchsorted(frame.end).clip(max=len(words)-1)
     return words.assign(nats=frame.nats.groupby(at).apply(lambda x: x.sum(skipna=False)))

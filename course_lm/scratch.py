@@ -9,6 +9,7 @@ __all__ = ['TOKEN_COLOURS', 'LEFT_OUT', 'deduplicate', 'fertility', 'show_tokens
 # %% ../nbs/70_training_from_scratch.ipynb #imports
 import lzma, time
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ from .support.files import text_key
 from .support.html import show_text
 from .support.inputs import is_causal
 from .support.kinds import AnyTexts, Model, Tokenizer
+from .support.words import word_spans
 
 # %% ../nbs/70_training_from_scratch.ipynb #db6038e3
 def deduplicate(
@@ -32,13 +34,13 @@ def deduplicate(
     return list(found.values())
 
 # %% ../nbs/70_training_from_scratch.ipynb #5ce30baa
-_units = dict(line=str.splitlines, word=str.split, char=list, byte=str.encode)
+_units = dict(line=str.splitlines, word=partial(word_spans, signs=True), char=list, byte=str.encode)
 
 @checked
 def fertility(
     tokenizer:Tokenizer, # any
     texts:AnyTexts, # best of text that the tokenizer was not trained on
-    unit:Literal['line', 'word', 'char', 'byte']='word', # a word is what stands between white space
+    unit:Literal['line', 'word', 'char', 'byte']='word', # a word: as `word_spans` finds them, signs included
 )->float: # tokens per unit, special tokens left out
     """How many tokens a tokenizer makes of a unit of text. Raises `ValueError` where there is not one.
     Lesson 7."""

@@ -6,7 +6,7 @@
 __all__ = ['TokenBudgetSampler', 'predict_windows', 'show_importance', 'review_explorer']
 
 # %% ../nbs/62_long_reviews.ipynb #imports
-import math, re
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +19,7 @@ from .support.checks import Count, Flag, Positive, Seed, Share, Text, checked
 from .support.html import Piece, show_text
 from .support.inputs import max_length_of
 from .support.kinds import Model, Tokenizer
+from .support.words import word_spans
 
 # %% ../nbs/62_long_reviews.ipynb #40cb8334
 @checked
@@ -143,8 +144,8 @@ def predict_windows(
 
 # %% ../nbs/62_long_reviews.ipynb #94e1dc86
 def _units(enc, text, by):
-    "(start, end, positions) of each token, or of each run of characters between white space."
-    groups, ends = {}, [m.end() for m in re.finditer(r'\S+', text)]
+    "(start, end, positions) of each token, or of each word with the signs at it."
+    groups, ends = {}, [end for _,end in word_spans(text, signs=True)]
     for i in [i for i,special in enumerate(enc['special_tokens_mask']) if not special]:
         word = min(bisect_left(ends, enc['offset_mapping'][i][1]), len(ends)-1)
         groups.setdefault(i if by=='token' else word, []).append(i)
@@ -169,7 +170,7 @@ def token_importance(
     tokenizer:Tokenizer, # the one it was trained with, a fast one
     text:Text, # one review, no longer than the model takes
     how:Literal['mask', 'delete']='mask', # put the mask token in its place, or take it out
-    by:Literal['token', 'word']='token', # word: all tokens between two blanks at once
+    by:Literal['token', 'word']='token', # word: all tokens of a word and its signs at once
 )->Importance:
     "The log-odds of praise with each token, less those without. Raises `ValueError` if too long. Lesson 6."
     import pandas as pd
