@@ -17,7 +17,7 @@ from .models import reference_texts
 from .ngram import NGramLM
 from .scoring import bootstrap_interval, bootstrap_ratio, score_texts
 from .support.checks import Count, NotNegative, Positive, Seed, checked
-from .support.inputs import check_vocab, is_causal
+from .support.inputs import check_vocab, encode_texts, is_causal
 from .support.kinds import Model, Texts, Tokenizer, check_texts
 from .support.machine import quiet
 from .support.words import word_spans, words_of
@@ -42,8 +42,8 @@ def _encoded(texts, tokenizer):
     "Ids of each text, and (begin, end) of its tokens without the space around them."
     if not getattr(tokenizer, 'is_fast', False):
         raise ValueError(f'{type(tokenizer).__name__} is slow: a fast one knows the characters of a token')
-    e = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return e['input_ids'], [_bare_spans(t, o) for t,o in zip(texts, e['offset_mapping'])]
+    rows, offsets = encode_texts(tokenizer, texts, offsets=True)
+    return rows, [_bare_spans(t, o) for t,o in zip(texts, offsets)]
 def _bare_spans(text, offsets):
     begin, end = np.array(offsets, dtype=int).reshape(-1, 2).T.copy()
     for k,(i,j) in enumerate(zip(begin, end)):

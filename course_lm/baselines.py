@@ -324,7 +324,7 @@ def nb_weights(
     pos, neg = (1 + np.asarray(counts[labels==k].sum(0)).ravel() for k in (1, 0))
     return np.log(pos/pos.sum()) - np.log(neg/neg.sum())
 
-# %% ../nbs/60_imdb_baselines.ipynb #4be6662e
+# %% ../nbs/60_imdb_baselines.ipynb #counted-words
 def _words_and_marks(text):
     "Words and, each by itself, the marks between them."
     ends = [0, *(k for span in word_spans(text) for k in span), len(text)]
@@ -336,6 +336,8 @@ def _long_words(text):
 def _counted(ngrams, marks=False):
     "What a vectorizer counts: runs of words."
     return dict(ngram_range=ngrams, tokenizer=_words_and_marks if marks else _long_words, token_pattern=None)
+
+# %% ../nbs/60_imdb_baselines.ipynb #4be6662e
 def _counter_of(features, ngrams, C): # (name, vectorizer, classifier)
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

@@ -14,7 +14,8 @@ import numpy as np
 from .support.arrow import runs, to_dataset
 from .support.checks import Count, Flag, Refused, Text, TokenId, WrongType, checked, kind
 from .support.files import text_key
-from .support.inputs import ChunkSize, Tail, Takes, check_chunk_size, check_cut
+from .support.inputs import (
+    ChunkSize, Tail, Takes, check_chunk_size, check_cut, encode_texts)
 from .support.kinds import Corpus, Rows, TokenIds, Tokenizer, check_texts
 
 # %% ../nbs/20_chunking.ipynb #4eaeeb7a
@@ -85,16 +86,17 @@ def tokenize_dataset(
     num_proc:Count=None, # processes; None: this one
     text_column:Text='text', # where the documents are
     keep:list[Text]=None, # names of other columns to keep beside input_ids
+    split_special_tokens:Flag=True, # '</s>' in a text is letters; False: it is that token
 ): # the same kind of data set, with input_ids: int32, one row per document, ragged
     "Documents as token ids. Raises `ValueError` for a missing column or separator. Lesson 2."
-    arguments = tokenizer, add_eos, num_proc, text_column, keep
+    arguments = tokenizer, add_eos, num_proc, text_column, keep, split_special_tokens
     if isinstance(ds, Mapping): return type(ds)({k: tokenize_dataset(v, *arguments) for k,v in ds.items()})
     end, keep = [_separator(tokenizer)] if add_eos else [], keep or []
     ds = _as_dataset(ds, text_column)
     def encode(texts):
         if None in texts:
             raise ValueError(f'column {text_column!r} holds None where a document should be: drop those rows')
-        ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False).input_ids
+        ids = encode_texts(tokenizer, texts, split_special_tokens)
         return {'input_ids': [d + end if d else d for d in ids]}
     gone = [name for name in ds.column_names or [text_column] if name not in keep]
     processes = dict(num_proc=num_proc) if hasattr(ds, 'num_rows') else {}
@@ -160,12 +162,13 @@ def lm_datasets(
     tail:Tail='drop', # as in chunk_dataset; 'pad' fills with tokenizer.pad_token_id
     specials:Specials|Literal['auto']|None='auto', # 'auto': the tokenizer's where it has a mask token
     on_shared:Literal['error', 'drop', 'ignore']='error', # a document on both sides: 'drop' it from train
-    **tokenize, # add_eos, num_proc, text_column of tokenize_dataset
+    **tokenize, # add_eos, num_proc, text_column, split_special_tokens of tokenize_dataset
 ): # DatasetDict of train and valid, each with input_ids
     "Documents as two sets of chunks that share none. Raises `ValueError` where they would. Lesson 2."
     from datasets import DatasetDict
-    unknown = set(tokenize) - {'add_eos', 'num_proc', 'text_column'}
-    if unknown: raise TypeError(f'lm_datasets takes add_eos, num_proc and text_column, not {sorted(unknown)}')
+    known = 'add_eos', 'num_proc', 'text_column', 'split_special_tokens'
+    unknown = sorted(set(tokenize) - set(known))
+    if unknown: raise TypeError(f'lm_datasets takes {", ".join(known)}, not {unknown}')
     check_chunk_size(chunk_size, tokenizer)
     check_cut(chunk_size, None, tail, tokenizer.pad_token_id)
     if tokenize.get('add_eos', True): _separator(tokenizer)

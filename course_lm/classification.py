@@ -24,7 +24,7 @@ from .finetuning import Recipe, train_loop
 from .labels import pad_examples
 from .support.checks import (
     Count, Flag, NotAll, Refused, Seed, Text, checked, is_a, kind, part_of, short)
-from .support.inputs import ceil_div, max_length_of
+from .support.inputs import around, ceil_div, encode_texts, max_length_of
 from .support.kinds import AnyTexts, EveryText, Model, Splits, TokenIds, Tokenizer, check_texts
 from .support.randomness import evaluating
 
@@ -37,18 +37,12 @@ def Reviews(value): # a Dataset
     if 'text' not in value.column_names: raise Refused(f"it has no column 'text', only {value.column_names}")
     part_of(AnyTexts, 'text', value['text'])
     return value
-AS_TEXT = dict(split_special_tokens=True, verbose=False) # '</s>' in a review is letters, no command
 def with_columns(ds, new): # Dataset
     "The columns of `ds`, and new ones in place of those of the same name."
     from datasets import Dataset
     return Dataset.from_dict({**{k:list(ds[k]) for k in ds.column_names if k not in new}, **new})
 
 # %% ../nbs/61_imdb_classification.ipynb #f70eb99d
-def _were_cut(said, texts, tokenizer): # list of bool
-    "Which texts were longer? A tokenizer without a fast version does not say, so they are encoded whole."
-    if said.encodings: return [bool(e.overflowing) for e in said.encodings]
-    whole = tokenizer(texts, **AS_TEXT)['input_ids']
-    return [len(ids) < len(all_ids) for ids,all_ids in zip(said['input_ids'], whole)]
 @checked
 def encode_reviews(
     ds:Reviews, # what to encode
@@ -57,19 +51,19 @@ def encode_reviews(
     truncation_side:Literal['left', 'right']='right', # the end that is cut off
 ): # Dataset: the columns of ds, and input_ids (ragged), length, truncated
     "Reviews as token ids, cut but not padded. Raises `ValueError` where no text would be left. Lesson 6."
-    added, before = tokenizer.num_special_tokens_to_add(), tokenizer.truncation_side
+    front, back = around(tokenizer)
+    added, out = len(front) + len(back), {'input_ids':[], 'length':[], 'truncated':[]}
     if max_length is not None and max_length <= added:
         raise ValueError(f'max_length={max_length} leaves no room for text beside {added} special tokens')
-    out = {'input_ids':[], 'length':[], 'truncated':[]}
-    tokenizer.truncation_side = truncation_side
-    try:
-        for i in range(0, len(ds), 1000):
-            texts = list(ds[i:i+1000]['text'])
-            said = tokenizer(texts, truncation=max_length is not None, max_length=max_length, **AS_TEXT)
-            out['input_ids'] += [np.array(ids, dtype=np.int32) for ids in said['input_ids']]
-            out['length'] += [len(ids) for ids in said['input_ids']]
-            out['truncated'] += _were_cut(said, texts, tokenizer)
-    finally: tokenizer.truncation_side = before
+    room = None if max_length is None else max_length - added
+    for i in range(0, len(ds), 1000):
+        for ids in encode_texts(tokenizer, ds[i:i+1000]['text']):
+            long = room is not None and len(ids) > room
+            first = len(ids) - room if long and truncation_side=='left' else 0
+            kept = ids[first:first+room] if long else ids
+            out['input_ids'].append(np.array([*front, *kept, *back], dtype=np.int32))
+            out['length'].append(added + len(kept))
+            out['truncated'].append(long)
     return with_columns(ds, out)
 
 # %% ../nbs/61_imdb_classification.ipynb #review-batch

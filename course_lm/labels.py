@@ -21,8 +21,9 @@ from .packing import segment_mask
 from .support.arrow import pad_rows
 from .support.checks import Count, Natural, Seed, Share, Text, checked
 from .support.html import Piece, show_text, visible
-from .support.inputs import (
-    IGNORE_INDEX, Chance, Strategy, StrategyClass, cached_per_tokenizer, real_tokens, special_table)
+from course_lm.support.inputs import (
+    IGNORE_INDEX, Chance, Strategy, StrategyClass, cached_per_tokenizer, encode_whole, real_tokens,
+    special_table)
 from .support.kinds import Batch, Examples, Generator, Tokenizer
 from .support.randomness import numpy_generator
 
@@ -196,7 +197,7 @@ def show_masking(
 ): # IPython HTML
     "One text, masked and drawn: the picture in `masking_explorer`. Lesson 3."
     collate = LMCollator(tokenizer, strategy(prob, mask, min(random, 1-mask)), seed=seed)
-    return show_batch_labels(collate([tokenizer(text)['input_ids']]), tokenizer, length=96, task='masked')
+    return show_batch_labels(collate([encode_whole(tokenizer, text)]), tokenizer, length=96, task='masked')
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #segments-def
 def _segments(real, position_ids=None): # (batch, length): 0 at padding, else a number for each text

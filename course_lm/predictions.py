@@ -15,8 +15,9 @@ import torch
 from .support.arrow import pad_rows
 from .support.checks import Count, Flag, NotNegative, Seed, SomeShare, Text, checked
 from .support.html import Piece, show_text, visible
-from .support.inputs import (
-    IGNORE_INDEX, check_causal, is_causal, lm_kind, max_length_of, real_tokens)
+from course_lm.support.inputs import (
+    IGNORE_INDEX, around, check_causal, encode_texts, encode_whole, is_causal, lm_kind, max_length_of,
+    real_tokens)
 from .support.kinds import AnyTexts, Batch, Model, Tokenizer
 from .support.machine import quiet
 from .support.randomness import evaluating, own_streams
@@ -47,15 +48,16 @@ def generate_text(
     n:Count=1, # texts for each prompt
     full_text:Flag=True, # False: without the prompt
     heal:Flag=False, # write the last token of a prompt anew, so that it may end in the middle of a word
+    split_special_tokens:Flag=True, # '</s>' in a prompt is letters; False: it is that token
     **sampling, # temperature=1., top_k=None, top_p=None, seed=None: see Sampling
 ): # str; a list where prompts is a list or n > 1, the texts of a prompt next to one another
     "Continue a text. Raises `ValueError` where prompt and new tokens are too long for the model. Lesson 0."
     from transformers import GenerationConfig
     how, texts = Sampling(**sampling), [prompts] if isinstance(prompts, str) else list(prompts)
     _check_prompts(model, texts, how, n)
-    rows = tokenizer(texts, add_special_tokens=False)['input_ids'] if texts else []
+    rows = encode_texts(tokenizer, texts, split_special_tokens)
     kept, allowed = zip(*(_heal(tokenizer, row) if heal else (row, None) for row in rows))
-    batch = _left_padded(model, tokenizer, [[*_lead(tokenizer), *row] for row in kept], max_new_tokens)
+    batch = _left_padded(model, tokenizer, [[*around(tokenizer)[0], *row] for row in kept], max_new_tokens)
     config = GenerationConfig(max_new_tokens=max_new_tokens, num_return_sequences=n, **how.config(),
                               eos_token_id=tokenizer.eos_token_id, pad_token_id=_pad_id(tokenizer))
     streams = nullcontext() if how.seed is None else own_streams(model.device, how.seed)
@@ -75,12 +77,6 @@ def _check_prompts(model, texts, how, n):
         raise ValueError(f'temperature=0 gives the same text {n} times: take n=1, or a temperature above 0')
 def _pad_id(tokenizer):
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-def _lead(tokenizer):
-    "The ids that the tokenizer puts before a text, such as BOS; what it puts behind one would end the text."
-    text = 'a'
-    ids, bare = tokenizer(text)['input_ids'], tokenizer(text, add_special_tokens=False)['input_ids']
-    at = [k for k in range(len(ids)) if bare and ids[k:k+len(bare)] == bare]
-    return ids[:at[0]] if at else []
 def _left_padded(model, tokenizer, rows, max_new_tokens):
     "Prompts as one batch; an empty one begins with what stands before a document."
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
@@ -182,10 +178,11 @@ def fill_mask(
     tokenizer:Tokenizer, # its tokenizer
     text:Text, # with tokenizer.mask_token in one or more places
     top_k:Count=5, # guesses for each
+    split_special_tokens:Flag=True, # other control tokens, such as '</s>', are letters in text; False: tokens
 ): # DataFrame: mask (which, from 0), token, prob, text (filled in there)
     "The likeliest tokens for each mask of a text. Raises `ValueError` without one, or for a causal model."
     import pandas as pd
-    batch, at = _masks(model, tokenizer, text)
+    batch, at = _masks(model, tokenizer, text, split_special_tokens)
     with evaluating(model), torch.no_grad(): probs = model(**batch).logits[0, at].float().softmax(-1).cpu()
     around = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
     rows = []
@@ -196,16 +193,18 @@ def fill_mask(
             filled = tokenizer.decode([i for i in ids if i not in around])
             rows.append(dict(mask=k, token=tokenizer.decode([token]), prob=prob, text=filled))
     return pd.DataFrame(rows)
-def _masks(model, tokenizer, text):
+def _masks(model, tokenizer, text, split_special_tokens):
     "(the text as a batch, the places of its masks)"
     if is_causal(model):
         raise ValueError(f'{type(model).__name__} is a causal model and has no mask token: use generate_text')
-    batch = tokenizer(text, return_tensors='pt').to(model.device)
-    at = (batch['input_ids'][0] == tokenizer.mask_token_id).nonzero()[:,0].tolist()
-    length, most = batch['input_ids'].shape[1], max_length_of(model)
+    keep = [tokenizer.mask_token_id]
+    ids = encode_whole(tokenizer, text, split_special_tokens, keep=keep)
+    at = [k for k,i in enumerate(ids) if i == tokenizer.mask_token_id]
+    length, most = len(ids), max_length_of(model)
     if not at:
         raise ValueError(f'text has no {tokenizer.mask_token!r}, which is the mask token of this tokenizer: '
                          f'put {tokenizer.mask_token!r} where a word is to be guessed')
     if most and length > most:
         raise ValueError(f'text has {length} tokens, more than the {most} that the model can read')
-    return batch, at
+    x = torch.tensor([ids], device=model.device)
+    return {'input_ids': x, 'attention_mask': torch.ones_like(x)}, at

@@ -23,7 +23,7 @@ from .pretraining import PretrainHistory
 from .scoring import score_texts
 from .scratch import compression_baseline, count_flops, count_parameters, deduplicate
 from .support.checks import Count, Natural, Text, checked
-from .support.inputs import ceil_div, is_causal, max_length_of
+from .support.inputs import ceil_div, encode_texts, is_causal, max_length_of
 from .support.kinds import Model, TokenIds, Tokenizer
 from .support.machine import machine
 from .support.randomness import evaluating
@@ -246,7 +246,7 @@ def encode(texts, tokenizer, at_once=2000):
     "One row of ids: every document, then the token that ends a document."
     rows = []
     for i in range(0, len(texts), at_once):
-        found = tokenizer(texts[i:i+at_once], add_special_tokens=False, verbose=False)['input_ids']
+        found = encode_texts(tokenizer, texts[i:i+at_once])
         rows += [np.array([*ids, _end(tokenizer)], np.int32) for ids in found]
     return np.concatenate(rows)
 
@@ -272,7 +272,7 @@ def own_writing(model, tokenizer, train, n=240, at_least=20, seed=0):
     new = min(200, tokenizer.model_max_length-1)
     for i in range(0, n, 60):
         for text in generate_text(model, tokenizer, ['']*min(60, n-i), max_new_tokens=new, seed=seed+i):
-            ids = tokenizer(text, add_special_tokens=False)['input_ids']
+            ids, = encode_texts(tokenizer, [text])
             if stand_in(known, run_keys(ids, at_least)).any(): recited += 1
             elif len(text.strip()) >= 20: kept.append(text.strip())
     return kept, recited

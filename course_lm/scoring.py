@@ -8,7 +8,6 @@ __all__ = ['sliding_perplexity', 'score_texts', 'pseudo_perplexity', 'surprisal'
 
 # %% ../nbs/41_scoring.ipynb #imports
 import math
-from bisect import bisect
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,11 +15,12 @@ import torch
 
 from .perplexity import LMScore, Scorable, Scorer
 from .support.checks import (
-    Count, Level, Natural, Positive, Seed, Text, TokenId, WrongType, checked, kind, part_of)
+    Count, Flag, Level, Natural, Positive, Seed, Text, TokenId, WrongType, checked, kind, part_of)
 from .support.html import Piece, show_text
-from .support.inputs import IGNORE_INDEX, check_causal, is_causal, lm_kind, max_length_of
+from .support.inputs import (
+    IGNORE_INDEX, around, check_causal, encode_texts, is_causal, lm_kind, max_length_of)
 from .support.kinds import Texts, TokenIds, Tokenizer, check_texts
-from .support.words import word_spans
+from .support.words import name_words, word_spans
 
 # %% ../nbs/41_scoring.ipynb #8e6a2bc6
 def _windows(n, max_length, stride): # -> [(begin, end, first)]: begin..end are read, first..end are new
@@ -114,31 +114,21 @@ def sliding_perplexity(
     return score
 
 # %% ../nbs/41_scoring.ipynb #057fb6c9
-def _pieces(tokenizer, text, max_length):
-    "A text as inputs of the model: ids, which of them are ordinary, the word and the characters of each."
-    if not tokenizer.is_fast:
-        raise TypeError(f'tokenizer is a slow {type(tokenizer).__name__}: a fast one knows offsets and words')
-    enc = tokenizer(text, truncation=True, max_length=max_length, return_overflowing_tokens=True,
-                    return_special_tokens_mask=True, return_offsets_mapping=True)
-    parts = zip(enc['input_ids'], enc['special_tokens_mask'], enc['offset_mapping'])
-    return [(torch.tensor(ids), [i for i,s in enumerate(special) if not s], _words_at(text, offsets), offsets)
-            for ids,special,offsets in parts]
-
-def _words_at(text, offsets):
-    "What names the word of each token, or the signs between two words and two spaces."
-    words, written = word_spans(text), [i for i,_ in word_spans(text, signs=True)]
-    begins, found = [i for i,_ in words], []
-    for i,j in offsets:
-        i = j - len(text[i:j].lstrip())
-        k = bisect(begins, i)
-        found.append((k, 'word') if k and i < words[k-1][1] else (k, bisect(written, i)))
-    return found
+def _pieces(tokenizer, text, max_length, split_special_tokens):
+    "A text as inputs of the model: ids, where its own tokens are, the word and the characters of each."
+    (ids,), (offsets,) = encode_texts(tokenizer, [text], split_special_tokens, offsets=True)
+    before, after = around(tokenizer)
+    room, words, out = max_length - len(before) - len(after), name_words(text, offsets), []
+    if room < 1: raise ValueError(f'max_length={max_length} leaves no room for a token of text')
+    for k in range(0, max(1, len(ids)), room):
+        x = torch.tensor([*before, *ids[k:k+room], *after])
+        out.append((x, range(len(before), len(x)-len(after)), words[k:k+room], offsets[k:k+room]))
+    return out
 
 # %% ../nbs/41_scoring.ipynb #bdb8124a
 def _hidden_with(j, at, words, within_word): # the places that are masked together with token j's
-    place = at[j]
-    if not within_word: return [place]
-    return [a for a in at[j:] if words[a] == words[place]]
+    if not within_word: return [at[j]]
+    return [at[k] for k in range(j, len(at)) if words[k] == words[j]]
 
 def _masked_nats(
     scorer, # a `Scorer` of a masked model
@@ -165,28 +155,28 @@ def _masked_nats(
     return out
 
 # %% ../nbs/41_scoring.ipynb #3acfef28
-def _causal_nats(model, tokenizer, texts, max_length, stride, batch_size):
+def _causal_nats(model, tokenizer, texts, max_length, stride, batch_size, split_special_tokens):
     bos_id = tokenizer.bos_token_id
     max_length, stride = _window(model, tokenizer, max_length, stride, bos_id)
-    enc = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    docs = [torch.tensor(ids, dtype=torch.long) for ids in enc['input_ids']]
+    rows, offsets = encode_texts(tokenizer, texts, split_special_tokens, offsets=True)
+    docs = [torch.tensor(ids, dtype=torch.long) for ids in rows]
     with Scorer(model, True) as scorer:
         found = _window_nats(scorer, docs, max_length, stride, batch_size, bos_id)
-    return [(*f, offsets) for f,offsets in zip(found, enc['offset_mapping'])]
+    return [(*f, spans) for f,spans in zip(found, offsets)]
 
-def _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_word=False):
+def _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_word=False, split=True):
     "(nats, scored, offsets) of each text's tokens."
-    if is_causal(model): return _causal_nats(model, tokenizer, texts, max_length, stride, batch_size)
+    if is_causal(model): return _causal_nats(model, tokenizer, texts, max_length, stride, batch_size, split)
     if lm_kind(model) != 'masked': check_causal(model, 'it has no score of a text alone')
     if tokenizer.mask_token_id is None:
         raise ValueError(f'{type(model).__name__} is no causal model, and the tokenizer has no mask token '
                          'to hide a token with')
     max_length, _ = _window(model, tokenizer, max_length, 1, None)
-    pieces = [_pieces(tokenizer, t, max_length) for t in texts]
+    pieces = [_pieces(tokenizer, t, max_length, split) for t in texts]
     with Scorer(model, False) as scorer:
         nats = iter(_masked_nats(scorer, tokenizer, sum(pieces, []), batch_size, within_word))
     found = [torch.cat([next(nats) for _ in ps]) for ps in pieces]
-    places = [[offsets[a] for _,at,_,offsets in ps for a in at] for ps in pieces]
+    places = [[span for *_,offsets in ps for span in offsets] for ps in pieces]
     return [(n, torch.ones(len(n), dtype=torch.bool), offsets) for n,offsets in zip(found, places)]
 
 # %% ../nbs/41_scoring.ipynb #score-parts
@@ -217,10 +207,11 @@ def score_texts(
     stride:Count=None, # of the windows over a document longer than that; None: half of it
     batch_size:Count=16, # windows, or masked copies, at a time
     within_word:bool=False, # masked models: hide the rest of its word together with a token
+    split_special_tokens:Flag=True, # '</s>' in a text is letters; False: it is that token
 )->list: # of LMScore with bytes, one for each text
     "Score each document by itself, after BOS; without BOS its first token does not count. Lesson 4."
-    texts = check_texts(texts)
-    found = _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_word)
+    texts, how = check_texts(texts), (max_length, stride, batch_size, within_word, split_special_tokens)
+    found = _text_nats(model, tokenizer, texts, *how)
     return [_score(text, *parts) for text,parts in zip(texts, found)]
 
 # %% ../nbs/41_scoring.ipynb #61542030
@@ -232,13 +223,15 @@ def pseudo_perplexity(
     batch_size:Count=64, # masked copies at a time
     within_word:bool=False, # hide the rest of a token's word as well: else long rare words look easy
     max_length:Count=None, # longer texts are cut into pieces; None: the longest input of the model
+    split_special_tokens:Flag=True, # '</s>' in a text is letters; False: it is that token
 )->LMScore: # of all texts together; special tokens are not scored
     "Each token hidden in turn, guessed from both sides: to compare masked models with one another. Lesson 4."
     if is_causal(model):
         raise ValueError(f'{type(model).__name__} is a causal model: it has a perplexity, '
                          'use sliding_perplexity or score_texts')
     texts = [texts] if isinstance(texts, str) else texts
-    score = sum(score_texts(model, tokenizer, texts, max_length, None, batch_size, within_word))
+    how = max_length, None, batch_size, within_word, split_special_tokens
+    score = sum(score_texts(model, tokenizer, texts, *how))
     score.cross_entropy # raises where nothing was scored
     return score
 
@@ -253,8 +246,7 @@ class Surprisal:
 
 def _by_word(frame, text):
     "The tokens of each word added up."
-    words = word_spans(text, signs=True) or [(0, len(text))]
-    words = type(frame)(words, columns=['start', 'end'])
+    words = type(frame)(word_spans(text, signs=True) or [(0, len(text))], columns=['start', 'end'])
     at = words.end.searchsorted(frame.end).clip(max=len(words)-1)
     return words.assign(nats=frame.nats.groupby(at).apply(lambda x: x.sum(skipna=False)))
 
@@ -267,10 +259,12 @@ def surprisal(
     by:Literal['token', 'word']='token', # 'word': the tokens of a word added up
     max_length:Count=None, # of a window; None: the longest input of the model
     batch_size:Count=8, # windows at a time
+    split_special_tokens:Flag=True, # '</s>' in a text is letters; False: it is that token
 )->Surprisal: # its frame has a row for each token; nats is NaN where a token was not scored
     "How much each token surprises a model; the first one is scored where there is a BOS token. Lesson 4."
     import pandas as pd
-    (nats, scored, offsets), = _text_nats(model, tokenizer, [text], max_length, None, batch_size)
+    how = dict(split=split_special_tokens)
+    (nats, scored, offsets), = _text_nats(model, tokenizer, [text], max_length, None, batch_size, **how)
     if not offsets: raise ValueError('text is empty: there is no token to score')
     frame = pd.DataFrame(offsets, columns=['start', 'end']).assign(nats=nats.numpy())
     frame.loc[~scored.numpy(), 'nats'] = math.nan
@@ -392,7 +386,7 @@ def compare_lms(
     level:Level=.95, # of the interval
     n_resamples:Count=2000, # how often to draw the documents again
     seed:Seed=42, # of the draws
-    **kwargs, # max_length, stride, batch_size: to `score_texts`
+    **kwargs, # max_length, stride, batch_size, split_special_tokens: to `score_texts`
 )->LMComparison: # the difference in bits per byte and its interval
     "Compare two models on the same texts. Raises `ValueError` where they cannot be compared. Lesson 4."
     texts = check_texts(texts)

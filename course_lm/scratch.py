@@ -18,7 +18,7 @@ from .finetuning import gradient, lm_optimizer
 from .support.checks import Count, Flag, Positive, Text, checked
 from .support.files import text_key
 from .support.html import show_text
-from .support.inputs import is_causal
+from .support.inputs import encode_texts, is_causal
 from .support.kinds import AnyTexts, Model, Tokenizer
 from .support.words import word_spans
 
@@ -47,8 +47,7 @@ def fertility(
     texts = list(texts)
     n = sum(len(_units[unit](t)) for t in texts)
     if not n: raise ValueError(f'there is not one {unit} in texts')
-    rows = tokenizer(texts, add_special_tokens=False, verbose=False)['input_ids']
-    return sum(map(len, rows)) / n
+    return sum(map(len, encode_texts(tokenizer, texts))) / n
 
 # %% ../nbs/70_training_from_scratch.ipynb #b42da629
 TOKEN_COLOURS = '#cfe8ff', '#ffe3c2', '#d7f2cf', '#f3d4ee'
@@ -61,8 +60,7 @@ def show_tokens(
     title:Text='', # what stands above
 ): # IPython HTML: each token in a colour of its own, white space made visible
     "A text cut into its tokens, as a picture. Lesson 7."
-    at = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True,
-                   verbose=False)['offset_mapping']
+    _, (at,) = encode_texts(tokenizer, [text], offsets=True)
     pieces, end = [], 0
     for i,(a,b) in enumerate(at):
         if a > end: pieces.append((_visible(text[end:a]), LEFT_OUT))

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 
 from .classification import (
-    AS_TEXT, LengthBucketedSampler, Reviews, answer_columns, no_empty, predict_proba, with_columns)
+    LengthBucketedSampler, Reviews, answer_columns, no_empty, predict_proba, with_columns)
 from .support.checks import Count, Flag, Positive, Seed, Share, Text, checked
 from .support.html import Piece, show_text
-from .support.inputs import max_length_of
+from .support.inputs import around, encode_texts, max_length_of
 from .support.kinds import Model, Tokenizer
 from .support.words import word_spans
 
@@ -64,16 +64,12 @@ class TokenBudgetSampler(LengthBucketedSampler):
 # %% ../nbs/62_long_reviews.ipynb #d58dd0bf
 def _uncut(ds, tokenizer, max_length, least):
     "The token ids of the texts without special ones, the ids in front and behind, and the room between."
-    added = tokenizer.num_special_tokens_to_add()
+    front, back = around(tokenizer)
+    added = len(front) + len(back)
     if max_length < added + least:
         raise ValueError(f'max_length={max_length} is too short: {added} special tokens and at least {least} '
                          'of the text are needed')
-    probe = tokenizer('x', return_special_tokens_mask=True)
-    real = [i for i,s in enumerate(probe['special_tokens_mask']) if not s]
-    front, back = probe['input_ids'][:real[0]], probe['input_ids'][real[-1]+1:]
-    texts = list(ds['text'])
-    rows = tokenizer(texts, add_special_tokens=False, **AS_TEXT)['input_ids'] if texts else []
-    return rows, front, back, max_length-added
+    return encode_texts(tokenizer, list(ds['text'])), front, back, max_length-added
 @checked
 def encode_head_tail(
     ds:Reviews, # what to encode
@@ -143,15 +139,15 @@ def predict_windows(
     return sure(np.array([o[np.abs(o).argmax()] for o in own]))
 
 # %% ../nbs/62_long_reviews.ipynb #94e1dc86
-def _units(enc, text, by):
+def _units(offsets, text, by, first):
     "(start, end, positions) of each token, or of each word with the signs at it."
     groups, ends = {}, [end for _,end in word_spans(text, signs=True)]
-    for i in [i for i,special in enumerate(enc['special_tokens_mask']) if not special]:
-        word = min(bisect_left(ends, enc['offset_mapping'][i][1]), len(ends)-1)
+    for i,span in enumerate(offsets):
+        word = min(bisect_left(ends, span[1]), len(ends)-1)
         groups.setdefault(i if by=='token' else word, []).append(i)
     for where in groups.values():
-        start, end = enc['offset_mapping'][where[0]][0], max(enc['offset_mapping'][i][1] for i in where)
-        yield end - len(text[start:end].lstrip()), end, where
+        start, end = offsets[where[0]][0], max(offsets[i][1] for i in where)
+        yield end - len(text[start:end].lstrip()), end, [first+i for i in where]
 def _without(ids, gone, mask_id): # the tokens but those at the places `gone`, or a mask there
     return [mask_id if i in gone else t for i,t in enumerate(ids) if mask_id is not None or i not in gone]
 
@@ -180,12 +176,14 @@ def token_importance(
     if not tokenizer.is_fast:
         raise ValueError(f'tokenizer={type(tokenizer).__name__} is no fast tokenizer: it does not say which '
                          'letters a token stands for')
-    enc = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, **AS_TEXT)
-    ids, limit = enc['input_ids'], max_length_of(model, tokenizer)
+    (row,), (offsets,) = encode_texts(tokenizer, [text], offsets=True)
+    front, back = around(tokenizer)
+    ids, limit = [*front, *row, *back], max_length_of(model, tokenizer)
     if limit and len(ids) > limit:
         raise ValueError(f'text has {len(ids)} tokens and the model takes {limit}: '
                          'shorten it, or read it with predict_windows')
-    units, mask_id = list(_units(enc, text, by)), tokenizer.mask_token_id if how=='mask' else None
+    units = list(_units(offsets, text, by, len(front)))
+    mask_id = tokenizer.mask_token_id if how=='mask' else None
     without = [_without(ids, set(gone), mask_id) or ids[:1] for _,_,gone in units]
     full, *rest = predict_proba(model, tokenizer, [ids, *without], log_odds=True)
     rows = [(text[start:end], start, end, full-odds) for (start,end,_),odds in zip(units, rest)]

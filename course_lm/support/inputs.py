@@ -258,6 +258,65 @@ def special_table(
     table[tokenizer.all_special_ids] = True
     return table
 
+# %% ../../nbs/support/inputs.ipynb #encode-control
+_roles = 'bos', 'eos', 'pad', 'cls', 'sep', 'mask'
+@cached_per_tokenizer
+def _control_ids(tokenizer): # the special tokens but for the unknown one, unless it has another task as well
+    tasks = {getattr(tokenizer, f'{role}_token_id', None) for role in _roles}
+    return {i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id or i in tasks}
+
+def _letters_of(tokenizer, text): # ids of the letters of a control token
+    how = dict(add_special_tokens=False, split_special_tokens=True, verbose=False)
+    ids = tokenizer(text, **how)['input_ids']
+    if _control_ids(tokenizer).isdisjoint(ids): return ids
+    model = getattr(getattr(tokenizer, '_tokenizer', None), 'model', None)
+    parts = [] if model is None else [model.tokenize(part) for part in (text[:1], text[1:])]
+    ids = [token.id for part in parts for token in part]
+    return ids if _control_ids(tokenizer).isdisjoint(ids) else []
+
+def _without_control(tokenizer, ids, spans, keep=()):
+    "Ids and spans with each control token as the letters that it is written with."
+    out = []
+    for i,span in zip(ids, spans or [None]*len(ids)):
+        spelt = i in _control_ids(tokenizer) and i not in keep
+        new = _letters_of(tokenizer, tokenizer.convert_ids_to_tokens(i)) if spelt else [i]
+        if spelt and not new: new = [] if tokenizer.unk_token_id is None else [tokenizer.unk_token_id]
+        out += [(n, span) for n in new]
+    return [i for i,_ in out], spans and [span for _,span in out]
+
+# %% ../../nbs/support/inputs.ipynb #encode-texts
+def encode_texts(
+    tokenizer, # any
+    texts, # list of str
+    split_special_tokens=True, # '</s>' in a text is letters; False: it is that token
+    offsets=False, # with the characters of each token: of a fast tokenizer
+    keep=(), # ids that are never letters, such as that of [MASK]
+): # a list of ids for each text, or (ids, offsets); special tokens around a text are left out
+    "Texts as token ids: a control token that is written in a text is a part of the text."
+    if offsets and not tokenizer.is_fast:
+        raise TypeError(f'tokenizer is a slow {type(tokenizer).__name__}: a fast one knows offsets and words')
+    how = dict(add_special_tokens=False, verbose=False, return_attention_mask=False)
+    if offsets: how['return_offsets_mapping'] = True
+    how['split_special_tokens'] = split_special_tokens and not keep
+    said = tokenizer(list(texts), **how) if len(texts) else {}
+    rows, spans = said.get('input_ids', []), said.get('offset_mapping', [None]*len(texts))
+    control = _control_ids(tokenizer)
+    for k,ids in enumerate(rows):
+        if not split_special_tokens or control.isdisjoint(ids): continue
+        rows[k], spans[k] = _without_control(tokenizer, ids, spans[k], keep)
+    return (rows, spans) if offsets else rows
+
+def around(tokenizer): # (ids before, ids after)
+    "What a tokenizer puts before and behind a text, such as BOS or [CLS] and [SEP]."
+    both, bare = (tokenizer('a', add_special_tokens=b)['input_ids'] for b in (True, False))
+    at = [k for k in range(len(both)) if bare and both[k:k+len(bare)] == bare]
+    return (both[:at[0]], both[at[0]+len(bare):]) if at else ([], [])
+
+def encode_whole(tokenizer, text, split_special_tokens=True, keep=()): # list of ids
+    "One text as `encode_texts` reads it, with what the tokenizer puts around it."
+    before, after = around(tokenizer)
+    return [*before, *encode_texts(tokenizer, [text], split_special_tokens, keep=keep)[0], *after]
+
 # %% ../../nbs/support/inputs.ipynb #10a2c57d-4
 @checked
 def check_vocab(
