@@ -19,18 +19,17 @@ from .support.checks import Count, Flag, Positive, Text, checked
 from .support.files import text_key
 from .support.html import show_text
 from .support.inputs import encode_texts, is_causal
-from .support.kinds import AnyTexts, Model, Tokenizer
+from .support.kinds import AnyTexts, EveryText, Model, Tokenizer
 from .support.words import word_spans
 
 # %% ../nbs/70_training_from_scratch.ipynb #db6038e3
 def deduplicate(
-    texts, # iterable of str, read once
+    texts, # list of str, or an iterator, which is read to its end
 )->list: # the first of each, in order
     """Each text once: two are the same where they differ in white space at most. Raises `TypeError` for one
     string. Lesson 7."""
-    if isinstance(texts, str): raise TypeError(f'texts={texts[:40]!r} is one str: put it in a list')
-    found = {}
-    for text in texts: found.setdefault(text_key(text), text)
+    found, once = {}, hasattr(texts, '__next__')
+    for text in EveryText(list(texts) if once else texts, 'texts'): found.setdefault(text_key(text), text)
     return list(found.values())
 
 # %% ../nbs/70_training_from_scratch.ipynb #5ce30baa

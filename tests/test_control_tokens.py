@@ -74,7 +74,7 @@ def test_chunks_have_an_end_where_a_text_ends_and_nowhere_else(tok):
         chunks = lm_datasets([text], [text + "b"], tok, 16, tail="keep", split_special_tokens=split)["train"]
         ends.append(sum(ids.count(tok.eos_token_id) for ids in chunks["input_ids"]))
     assert ends == [1, 6]
-    with pytest.raises(TypeError, match="split_special_tokens, not"): lm_datasets([text], ["b"*99], tok, 8, a=1)
+    with pytest.raises(TypeError, match="tokens, not"): lm_datasets([text], ["b"*99], tok, 8, a=1)
 
 
 def test_scores_and_continuations(tok):
