@@ -83,8 +83,7 @@ class BertMasking(LabelStrategy):
 
     def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None):
         self.check(tokenizer)
-        ids, spared = input_ids.cpu().numpy(), special_tokens_mask.cpu().numpy()
-        rng = numpy_generator(generator)
+        ids, spared, rng = input_ids.cpu().numpy(), special_tokens_mask.cpu().numpy(), numpy_generator(generator)
         chosen = self.choose(ids, spared, tokenizer, rng)
         labels, masked = np.full(ids.size, IGNORE_INDEX), ids.flatten()
         labels[chosen] = masked[chosen]
