@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .packing import segment_mask
 from .support.arrow import pad_rows
@@ -38,8 +37,8 @@ class LabelStrategy:
         "Raise `ValueError` where `tokenizer` lacks what the strategy needs."
 
     def __call__(self,
-        input_ids:Tensor, # (batch, length) int64 token ids; never changed
-        special_tokens_mask:Tensor, # (batch, length) bool, True: may be neither chosen nor scored
+        input_ids:torch.Tensor, # (batch, length) int64 token ids; never changed
+        special_tokens_mask:torch.Tensor, # (batch, length) bool, True: may be neither chosen nor scored
         tokenizer:Tokenizer, # its vocabulary and special tokens
         generator:Generator=None, # source of chance: whatever `numpy_generator` takes
     )->tuple: # (input_ids, labels), both (batch, length) int64; a label of -100 asks nothing
@@ -83,7 +82,8 @@ class BertMasking(LabelStrategy):
 
     def __call__(self, input_ids, special_tokens_mask, tokenizer, generator=None):
         self.check(tokenizer)
-        ids, spared, rng = input_ids.cpu().numpy(), special_tokens_mask.cpu().numpy(), numpy_generator(generator)
+        ids, spared = input_ids.cpu().numpy(), special_tokens_mask.cpu().numpy()
+        rng = numpy_generator(generator)
         chosen = self.choose(ids, spared, tokenizer, rng)
         labels, masked = np.full(ids.size, IGNORE_INDEX), ids.flatten()
         labels[chosen] = masked[chosen]
@@ -227,7 +227,7 @@ class _FastaiBatch:
     "A collator that fastai can call, with a list of examples or with a tensor of rows on any device."
     def __init__(self, collator): self.collator = collator
     def __call__(self, examples):
-        tensor = isinstance(examples, Tensor)
+        tensor = isinstance(examples, torch.Tensor)
         batch = self.collator(examples.cpu().numpy() if tensor else examples)
         if tensor: batch = {name: column.to(examples.device) for name,column in batch.items()}
         return batch, batch['labels']
