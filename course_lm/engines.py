@@ -43,9 +43,9 @@ def train_accelerate(
             net.train()
             for g in opt.param_groups: g['lr'] = run.lr_at(run.done)
             nats, tokens = _shared_gradient(acc, run, net, batches)
-            run.check(nats)
             if not run.done: check_used(run.model)
             norm = acc.clip_grad_norm_(net.parameters(), run.recipe.max_grad_norm).item()
+            run.check(nats, norm)
             opt.step()
             opt.zero_grad()
             run.record(epoch, nats, tokens, norm)
@@ -107,6 +107,7 @@ def _trainer():
         def on_log(self, args, state, control, logs=None, **kwargs):
             if 'grad_norm' not in logs: return
             epoch = self.run.done//self.run.per_epoch
+            self.run.check(self.run.nats, float(logs['grad_norm']))
             self.run.record(epoch, self.run.nats, self.run.total, float(logs['grad_norm']))
             self.run.evaluate_if_due()
     return OurTrainer, Accounts
@@ -198,6 +199,7 @@ def _accounts():
             if not self.ours.done: check_used(self.ours.model)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.ours.recipe.max_grad_norm)
             self.norm = norm.item()
+            self.ours.check(self.ours.nats, self.norm)
         def after_step(self): self.ours.record(self.epoch, self.ours.nats, self.dl.total, self.norm)
         def after_batch(self):
             if not self.dl.last: return

@@ -300,10 +300,8 @@ class TrainingRun:
     def lr_at(self, step):
         r = self.recipe
         return r.lr*lr_factor(min(step, self.n_steps-1), self.n_steps, r.schedule, r.warmup_steps, r.decay)
-
     def counts(self, batches): return _counts(batches, self.causal)
     def n_scored(self, labels): return n_scored(labels, self.causal)
-
     def bar(self, progress):
         from tqdm.auto import tqdm
         return tqdm(total=self.n_steps, initial=self.done, disable=not progress, leave=False, desc='training')
@@ -344,9 +342,9 @@ def update(self:TrainingRun, batches, epoch):
     self.model.train()
     for group in self.opt.param_groups: group['lr'] = self.lr_at(self.done)
     nats, tokens = gradient(self.model, batches, self.causal, self.device)
-    self.check(nats)
     if not self.done: check_used(self.model)
     norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm).item()
+    self.check(nats, norm)
     self.opt.step()
     self.opt.zero_grad()
     self.record(epoch, nats, tokens, norm)
@@ -359,11 +357,11 @@ def seed_update(self:TrainingRun):
     if self.device.type == 'cuda': torch.cuda.manual_seed(seed)
 
 @patch
-def check(self:TrainingRun, nats):
-    "Raises `FloatingPointError` where the loss is no number."
-    if math.isfinite(nats): return
-    raise FloatingPointError(f'the loss of update {self.done+1} is {nats}: the learning rate '
-                             f'{self.lr_at(self.done):.1e} is too high, or the weights were broken before')
+def check(self:TrainingRun, nats, norm=0.):
+    "Raises `FloatingPointError` where the loss, or the norm of the gradient, is no number."
+    if math.isfinite(nats) and math.isfinite(norm): return
+    raise FloatingPointError(f'the loss of update {self.done+1} is {nats}, its gradient {norm:.1e} long: '
+        f'the learning rate {self.lr_at(self.done):.1e} is too high, or the weights were broken before')
 
 @patch
 def record(self:TrainingRun, epoch, nats, tokens, grad_norm):
@@ -387,9 +385,11 @@ def evaluate_if_due(self:TrainingRun):
     last = h.evals[-1]['step'] if h.evals else -1
     if self.valid is None and self.evaluate is None: return
     if last == i or (i % self.every and i != self.n_steps): return
-    since = i - max(0, last)
+    since, found = i - max(0, last), self.scores()
+    broken = [k for k,v in found.items() if v != v]
+    if broken: raise FloatingPointError(f'{broken[0]} is NaN after {i} updates: the weights are broken')
     train_loss = h.train_loss(since) if since else math.nan
-    h.evals.append(dict(step=i, epoch=round(i/self.per_epoch, 3), train_loss=train_loss, **self.scores()))
+    h.evals.append(dict(step=i, epoch=round(i/self.per_epoch, 3), train_loss=train_loss, **found))
     if self.recipe.keep_best and h.best_by(self.recipe.criterion) is h.evals[-1]:
         self.best = {k: v.detach().clone() for k,v in self.model.state_dict().items()}
 

@@ -28,7 +28,8 @@ class LMScore:
     nats:float # summed negative log-likelihood of the scored tokens
     tokens:int # how many tokens were scored
     bytes:int|None=None # UTF-8 length of the text they spell; None: not known
-
+    def __post_init__(self):
+        if math.isnan(self.nats): raise FloatingPointError(f'NaN nats, {self.tokens} tokens: broken weights')
     def __add__(self, other):
         if isinstance(other, int) and other == 0: return self
         if not isinstance(other, LMScore): return NotImplemented
@@ -289,7 +290,7 @@ def evaluate_lm(
     device:Device=None, # None: where the model is
     progress:bool=False, # show a bar
 )->LMScore: # the sums over all batches
-    "Score a model on batches, few logits at a time. Raises `ValueError` where no label is scored. Lesson 4."
+    "Score a model on batches. Raises `ValueError` without a label, `FloatingPointError` for NaN. Lesson 4."
     if progress:
         from tqdm.auto import tqdm
         batches = tqdm(batches)
@@ -389,8 +390,7 @@ def trainer_metrics(
         total = total + torch.as_tensor(pred.predictions).sum(0).cpu()
         if not compute_result: return {}
         nats, tokens, *hits = total.tolist()
-        total = 0.
-        score = LMScore(nats, int(tokens))
+        total, score = 0., LMScore(nats, int(tokens))
         names = ['accuracy' if k == 1 else f'top{k}_accuracy' for k in top_k]
         shares = {name: n/tokens for name,n in zip(names, hits)} if tokens else {}
         exact = dict(perplexity=score.perplexity, cross_entropy=score.cross_entropy, tokens=score.tokens)

@@ -63,13 +63,24 @@ def generate_text(
     streams = nullcontext() if how.seed is None else own_streams(model.device, how.seed)
     with streams, evaluating(model), torch.no_grad(), quiet():
         start = batch['input_ids'].shape[1]
-        first = [_First(start, [a for a in allowed for _ in range(n)])] if heal else None
-        out = model.generate(**batch, generation_config=config, logits_processor=first)[:, start:].tolist()
+        steps = [_no_nan, *([_First(start, [a for a in allowed for _ in range(n)])] if heal else [])]
+        out = model.generate(**batch, generation_config=config, logits_processor=steps)[:, start:].tolist()
     new = [_continuation(tokenizer, rows[i//n], kept[i//n], ids) for i,ids in enumerate(out)]
     written = [texts[i//n] + t if full_text else t for i,t in enumerate(new)]
     return written[0] if isinstance(prompts, str) and n == 1 else written
 
 # %% ../nbs/03_predictions.ipynb #generation-parts
+def _no_nan(input_ids, scores):
+    "For `model.generate`: scores as they are, unless one is NaN."
+    _probs(scores)
+    return scores
+def _probs(logits, real=None):
+    "Probabilities. Raises `FloatingPointError` for NaN, at a real token where `real` says which are."
+    probs = logits.float().softmax(-1)
+    broken = probs.isnan().any(-1)
+    if (broken if real is None else broken & real).any():
+        raise FloatingPointError('a probability is NaN: the weights of the model are broken, or too large')
+    return probs.cpu()
 def _check_prompts(model, texts, how, n):
     check_causal(model, 'it continues no text; for gaps in a text use fill_mask')
     if not texts: raise ValueError('prompts=[] must hold a text: there is nothing to continue')
@@ -129,7 +140,7 @@ def lm_predictions(
     if lm_kind(model) == 'encoder-decoder': check_causal(model, 'its labels are another text')
     device, shift = next(model.parameters()).device, int(is_causal(model))
     inputs = {k: v.to(device) for k,v in batch.items() if k != 'labels'}
-    with evaluating(model), torch.no_grad(): probs = model(**inputs).logits.float().softmax(-1).cpu()
+    with evaluating(model), torch.no_grad(): probs = _probs(model(**inputs).logits, real_tokens(inputs))
     ids, labels, real = (t.cpu() for t in (batch['input_ids'], batch['labels'], real_tokens(batch)))
     say = [tokenizer.decode([i]) for i in range(probs.shape[-1])]
     out = []
@@ -183,7 +194,7 @@ def fill_mask(
     "The likeliest tokens for each mask of a text. Raises `ValueError` without one, or for a causal model."
     import pandas as pd
     batch, at = _masks(model, tokenizer, text, split_special_tokens)
-    with evaluating(model), torch.no_grad(): probs = model(**batch).logits[0, at].float().softmax(-1).cpu()
+    with evaluating(model), torch.no_grad(): probs = _probs(model(**batch).logits[0, at])
     around = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
     rows = []
     for k,p in enumerate(probs):

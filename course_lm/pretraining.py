@@ -276,8 +276,8 @@ def update(self:PretrainingRun):
     with _only_masked(self.model):
         nats, _ = gradient(self.forward, share, self.causal, self.device, total=tokens, bf16=r.bf16)
     if self.n_processes > 1: nats = add_up(self.model, nats)
-    self.check(nats)
     norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), r.max_grad_norm).item()
+    self.check(nats, norm)
     with torch.autocast(self.device.type, torch.bfloat16, enabled=r.bf16): self.opt.step()
     self.opt.zero_grad()
     h.seconds = of_first(h.seconds + time.perf_counter() - start, self.device)

@@ -31,7 +31,6 @@ def _windows(n, max_length, stride): # -> [(begin, end, first)]: begin..end are 
         done = end
         if end == n: break
     return out
-
 def _fit(lead, ids, width): # (width,): lead, ids, and the last token again: what comes later changes nothing
     return torch.cat([ids.new_tensor(lead), ids, ids[-1:].expand(width - len(lead) - len(ids))])
 
@@ -266,6 +265,7 @@ def surprisal(
     how = dict(split=split_special_tokens)
     (nats, scored, offsets), = _text_nats(model, tokenizer, [text], max_length, None, batch_size, **how)
     if not offsets: raise ValueError('text is empty: there is no token to score')
+    LMScore(nats.sum().item(), len(nats)) # raises for NaN
     frame = pd.DataFrame(offsets, columns=['start', 'end']).assign(nats=nats.numpy())
     frame.loc[~scored.numpy(), 'nats'] = math.nan
     if by == 'word': frame = _by_word(frame, text)
