@@ -6,15 +6,16 @@
 __all__ = ['check_reviews', 'imdb_splits', 'leak_report', 'wilson_interval', 'RunResult', 'results_table', 'linear_baseline']
 
 # %% ../nbs/60_imdb_baselines.ipynb #imports
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 
-from course_lm.support.checks import (
+from .support.checks import (
     Count, Flag, Level, Natural, NotNegative, Positive, Refused, Seed, SomeShare, Text, WrongType, checked,
-    is_a, kind)
+    is_a, kind, kind_of, part_of)
 from .support.files import fingerprint, text_key
 from .support.kinds import AnyTexts, EveryText, Splits
 from .support.machine import machine
@@ -293,14 +294,22 @@ class RunResult(_Answers):
             raise ValueError(f'{len(self.probs)} probabilities for {len(self.labels)} labels: not one each')
 
     @classmethod
-    def of(cls, splits, score_on, chosen_on=None, **known):
+    @checked
+    def of(cls, splits:Splits, score_on:Text, chosen_on:Text=None, **known):
         "A run's answers to `splits[score_on]`: its labels and fingerprint, the other fields as keywords."
         return cls(**_asked(splits, score_on, chosen_on), **known)
+
+# %% ../nbs/60_imdb_baselines.ipynb #runs-kind
+@kind
+def Runs(value): # a list
+    "a list of RunResult"
+    if isinstance(value, (str, Mapping)) or not hasattr(value, '__iter__'): raise WrongType
+    return [part_of(kind_of(RunResult), i, run) for i,run in enumerate(value)]
 
 # %% ../nbs/60_imdb_baselines.ipynb #c9bc2ad7
 @checked
 def results_table(
-    runs, # list of RunResult
+    runs:Runs, # list of RunResult
     seconds:Flag=True, # with the training times and the machine
 ): # pandas.DataFrame: a row for each run
     "Runs side by side, with 95 % intervals. Raises `ValueError` where they answered other reviews. Lesson 6."

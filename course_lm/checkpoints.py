@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 
+from .finetuning import TrainingRun
 from .support.checks import Count, Flag, NewFolder, Positive, checked, is_a
 from .support.files import check_folder, fingerprint, is_whole, whole_folder
 from .support.inputs import savable
@@ -48,7 +49,7 @@ class Checkpoints:
         if path is None or not is_whole(path): return None
         return json.loads((path/'state.json').read_text(encoding='utf-8'))
 
-    def due(self, run): # whether `run` should be saved now
+    def due(self, run:TrainingRun): # whether `run` should be saved now
         if run.done == run.n_steps: return True
         if self.seconds: return time.monotonic() - self.saved >= self.seconds
         return run.done % (self.every or run.every) == 0
@@ -56,7 +57,7 @@ class Checkpoints:
 # %% ../nbs/51_checkpoints.ipynb #checkpoints-open
 @patch
 def open(self:Checkpoints,
-    run, # as `train_loop` holds it, at its beginning
+    run:TrainingRun, # as `train_loop` holds it, at its beginning
     name:str=None, # the checkpoint to go on from; None: the newest
 )->Path: # where it goes on from; None: from the beginning
     "Put `run` where a checkpoint left it. Raises `ValueError` where that is of a run with other settings."
@@ -78,7 +79,7 @@ def open(self:Checkpoints,
 
 @patch
 def save(self:Checkpoints,
-    run, # which was opened
+    run:TrainingRun, # which was opened
     name:str=None, # one that stays; None: by the update, and the one before goes
 )->Path: # the new checkpoint
     "Keep all that `run` needs to go on, whole or not at all; then remove the checkpoint before."

@@ -22,10 +22,12 @@ from .baselines import LABELS, RunResult, check_reviews
 from .data import train_tokenizer
 from .finetuning import Recipe, train_loop
 from .labels import pad_examples
+from .policies import Lengths
 from .support.checks import (
     Count, Flag, NotAll, Refused, Seed, Text, checked, is_a, kind, part_of, short)
 from .support.inputs import around, ceil_div, encode_texts, max_length_of
-from .support.kinds import AnyTexts, EveryText, Model, Splits, TokenIds, Tokenizer, check_texts
+from .support.kinds import (
+    AnyTexts, BatchSampler, EveryText, Model, Splits, TokenIds, Tokenizer, check_texts)
 from .support.randomness import evaluating
 
 # %% ../nbs/61_imdb_classification.ipynb #reviews-kind
@@ -81,14 +83,13 @@ def review_batch(
 class LengthBucketedSampler:
     "Batches of reviews of about one length, in an order that seed and epoch alone decide. Lesson 6."
     def __init__(self,
-        lengths, # (n,) tokens in each review
+        lengths:Lengths, # (n,) tokens in each review
         batch_size:Count, # reviews a batch
         pool:Count|None=50, # batches sorted together: more is less padding and less chance; None: all
         shuffle:Flag=True, # False: rows in their order, shortest first within each pool
         seed:Seed=42, # of the order
     ):
-        if not len(lengths): raise ValueError('lengths is empty: there is nothing to draw from')
-        self.lengths = np.array(lengths)
+        self.lengths = lengths
         self.batch_size, self.pool = batch_size, pool
         self.shuffle, self.seed = shuffle, seed
         self.epoch = self.done = self._start = 0
@@ -258,7 +259,7 @@ def train_classifier(
     tokenizer:Tokenizer, # the one that belongs to it
     splits:Splits, # train, valid, test: encoded reviews with label; or text, cut to the model
     recipe:Recipe=None, # None: ADAM
-    sampler=None, # lists of row numbers, with a length; None: LengthBucketedSampler
+    sampler:BatchSampler=None, # lists of row numbers, with a length; None: LengthBucketedSampler
     name:Text=None, # in tables
     progress:Flag=True, # show a bar
     **changes, # fields of the recipe, such as lr=1e-4

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .baselines import RunResult, wilson_interval
-from .support.checks import Count, Text, checked
+from .baselines import RunResult, Runs, wilson_interval
+from .support.checks import Count, Number, Refused, Text, checked, kind, shape_of
+from .support.kinds import Axes
 
 # %% ../nbs/63_which_run_is_better.ipynb #3572c904
 class McNemar(NamedTuple):
@@ -69,7 +70,7 @@ def _compared(d): # a row of `compare_seeds`, from (n,) differences
             'won':won, 'lost':lost, 'p (sign)':_fair_coin(won, lost)}
 @checked
 def compare_seeds(
-    runs, # list of RunResult, a name for each recipe; or dict of name: RunResults, or {seed: accuracy}
+    runs:Runs|dict, # list of RunResult, a name each recipe; or dict of name: RunResults, or {seed: accuracy}
     against:Text=None, # name that all others are compared with; None: each with the one before it
 ): # pandas.DataFrame: a row for each name, accuracies in %, differences in points
     "Recipes seed by seed: mean difference, interval (Student's t), seeds won, sign test. Lesson 6."
@@ -120,9 +121,9 @@ def calibration_error(
 # %% ../nbs/63_which_run_is_better.ipynb #3b099e3f
 @checked
 def plot_calibration(
-    runs, # list of RunResult
+    runs:Runs, # list of RunResult
     bins:Count=10, # equal steps from 0 to 1
-    ax=None, # axes to draw on
+    ax:Axes=None, # axes to draw on
 ): # axes
     "Reliability picture: on the diagonal, a model is as sure as it should be. Lesson 6."
     import matplotlib.pyplot as plt
@@ -138,6 +139,14 @@ def plot_calibration(
     ax.legend(fontsize=8)
     return ax
 
+# %% ../nbs/63_which_run_is_better.ipynb #oneeach-kind
+@kind
+def OneEach(value): # an array
+    "one value for each review"
+    found = np.asarray(value)
+    if found.ndim == 1: return found
+    raise Refused(f'it is {shape_of(found)}')
+
 # %% ../nbs/63_which_run_is_better.ipynb #8dcf6e36-1
 def _groups(by, edges): # ({number of a group: its name}, (n,) the group of each review)
     if by.dtype.kind not in 'iuf' or (edges is None and len(np.unique(by)) <= 8):
@@ -150,12 +159,11 @@ def _groups(by, edges): # ({number of a group: its name}, (n,) the group of each
 @checked
 def accuracy_by(
     run:RunResult, # any
-    by, # (n,) one value a review, in the order of the split: its length, whether it was cut, ...
-    edges=None, # where groups of numbers end, the last value included; None: four groups of about equal size
+    by:OneEach, # (n,) one value a review, in the order of the split: its length, whether it was cut, ...
+    edges:list[Number]=None, # where groups of numbers end, the last included; None: four of about equal size
 ): # pandas.DataFrame: a row for each group: accuracy with its 95 % interval, reviews
     "Accuracy by length, by truncation or by whatever else is known of the reviews. Lesson 6."
     import pandas as pd
-    by = np.asarray(by)
     if len(by)!=run.n:
         raise ValueError(f'by has {len(by)} values and {run.name!r} answered {run.n} reviews: not one each')
     names, group = _groups(by, edges)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from .support.checks import Count, Natural, Refused, WrongType, checked, kind
-from .support.kinds import check_texts
+from .support.kinds import AllTexts
 from .support.words import WORD
 
 # %% ../nbs/00_data.ipynb #27f656af
@@ -125,7 +125,7 @@ _least = dict(bpe=256, wordpiece=95, unigram=256, word=1) # besides the special 
 # %% ../nbs/00_data.ipynb #e38d6486
 @checked
 def train_tokenizer(
-    texts, # list of str, or a generator of them: of the training text only
+    texts:AllTexts, # list of str, or a generator of them: of the training text only
     vocab_size:Count=2000, # tokens, special ones included; fewer come out where the text has no more to give
     kind:Literal['bpe', 'wordpiece', 'unigram', 'word']='bpe', # GPT-2's, BERT's, T5's on bytes, a word list
     masked:bool=False, # True, with 'bpe': BERT's special tokens, [CLS] ... [SEP] around a text
@@ -141,7 +141,6 @@ def train_tokenizer(
     if vocab_size < least:
         raise ValueError(f'vocab_size={vocab_size} is too small: kind={kind!r} needs {least}, '
                          f'for {_least[kind]} letters or bytes and {len(specials)} special tokens')
-    texts = check_texts(list(texts) if hasattr(texts, '__next__') else texts)
     if not any(map(str.strip, texts)): raise ValueError('texts hold white space only: nothing can be learnt')
     if min_count is None: min_count = 2 if kind == 'word' else 0
     t, trainer = _kinds[kind](specials, vocab_size=vocab_size, min_frequency=min_count)

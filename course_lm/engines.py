@@ -7,6 +7,7 @@ __all__ = ['train_accelerate', 'train_trainer', 'train_fastai', 'check_one_batch
 
 # %% ../nbs/52_engines.ipynb #imports
 import copy, inspect, math, tempfile
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import lru_cache
 from itertools import islice
@@ -15,19 +16,20 @@ import torch
 from torch import nn
 
 from .finetuning import History, Recipe, TrainingRun, check_used, train_loop
+from .perplexity import ScoredBytes
 from .support.checks import Count, Flag, Rate, checked
 from .support.inputs import IGNORE_INDEX, lm_kind, max_length_of, real_tokens
-from .support.kinds import Model
+from .support.kinds import Batches, BatchOrLoader, Model
 from .support.randomness import own_streams
 
 # %% ../nbs/52_engines.ipynb #ddfe2c81
 @checked
 def train_accelerate(
     model:Model, # as in `train_loop`
-    train, # as in `train_loop`; a DataLoader is shared out where there are several processes
-    valid=None, # as in `train_loop`
+    train:Batches, # as in `train_loop`; a DataLoader is shared out where there are several processes
+    valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
-    n_bytes=None, # as in `train_loop`
+    n_bytes:ScoredBytes=None, # as in `train_loop`
     progress:Flag=True, # as in `train_loop`
     **changes, # as in `train_loop`
 )->History:
@@ -116,10 +118,10 @@ def _trainer():
 @checked
 def train_trainer(
     model:Model, # as in `train_loop`
-    train, # as in `train_loop`
-    valid=None, # as in `train_loop`
+    train:Batches, # as in `train_loop`
+    valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
-    n_bytes=None, # as in `train_loop`
+    n_bytes:ScoredBytes=None, # as in `train_loop`
     progress:Flag=True, # as in `train_loop`
     **changes, # as in `train_loop`
 )->History:
@@ -212,10 +214,10 @@ def _accounts():
 @checked
 def train_fastai(
     model:Model, # as in `train_loop`
-    train, # as in `train_loop`
-    valid=None, # as in `train_loop`
+    train:Batches, # as in `train_loop`
+    valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
-    n_bytes=None, # as in `train_loop`
+    n_bytes:ScoredBytes=None, # as in `train_loop`
     progress:Flag=True, # as in `train_loop`
     **changes, # as in `train_loop`
 )->History:
@@ -241,14 +243,14 @@ def train_fastai(
 @checked
 def check_one_batch(
     model:Model, # a transformers language model; it is not changed
-    batch, # dict with input_ids and labels, fastai's pair, or a loader whose first batch is taken
+    batch:BatchOrLoader, # dict with input_ids and labels, fastai's pair, or a loader: its first batch
     untrained:Flag=False, # True: the loss must be near log(vocabulary)
     n_steps:Count=60, # updates on this one batch
     lr:Rate=3e-3, # their highest learning rate
 ): # DataFrame: check, found, ok, hint (what is wrong, where something is)
     "Before the first long run: is the batch fit, and can the model learn it by heart? Lesson 5."
     import pandas as pd
-    if not isinstance(batch, (dict, tuple)):
+    if not isinstance(batch, (Mapping, tuple)):
         with own_streams('cpu'): batch = next(iter(getattr(batch, 'train', batch)))
     if isinstance(batch, tuple): batch = batch[0]
     rows = [*_shape_checks(model, batch)]

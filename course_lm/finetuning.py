@@ -18,11 +18,11 @@ from torch import nn
 
 from .labels import LabelStrategy, LMCollator
 from .models import load_lm, save_lm # noqa: F401, given on
-from .perplexity import evaluate_lm
+from .perplexity import ScoredBytes, evaluate_lm
 from .support.checks import (
-    Count, Flag, Natural, NotAll, NotNegative, OneOf, Positive, Rate, Seed, Text, check_splits, checked)
+    Count, Flag, Natural, NotAll, NotNegative, OneOf, Positive, Rate, Seed, Text, checked)
 from .support.inputs import IGNORE_INDEX, ceil_div, is_causal
-from .support.kinds import Model, Tokenizer, WarmupSteps
+from .support.kinds import Axes, Batches, Keeper, Model, Tokenizer, TrainValid, WarmupSteps
 from .support.randomness import Feed, epoch_order, own_streams, seeded
 
 # %% ../nbs/50_fine_tuning.ipynb #52067568-2
@@ -40,7 +40,7 @@ class ShuffledBatches:
         self.drop_last = False # with batch_size: what Accelerate asks before it shares batches out
         self.set_epoch(0)
 
-    def set_epoch(self, epoch, start=0):
+    def set_epoch(self, epoch:Natural, start:Natural=0):
         self.epoch = epoch
         self.start = start # batches of it that are left out
     def __len__(self): return ceil_div(self.n, self.batch_size)
@@ -52,14 +52,14 @@ class ShuffledBatches:
 # %% ../nbs/50_fine_tuning.ipynb #33d7a3cb-3
 @checked
 def lm_loaders(
-    data, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
+    data:TrainValid, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
     tokenizer:Tokenizer, # for padding, masking and special tokens
     strategy:LabelStrategy=None, # None: BertMasking() where there is a mask token, else CausalLabels()
     batch_size:Count=16, # examples in a batch
     seed:Seed=42, # of order and masks
 )->tuple: # (train, valid): PyTorch DataLoaders of batches for the model
     "Chunks to batches: shuffled, with fresh masks, for training; in order, with frozen ones, for validation."
-    train, valid = check_splits(data)
+    train, valid = data
     fresh = LMCollator(tokenizer, strategy, generator=torch.Generator().manual_seed(seed))
     frozen = LMCollator(tokenizer, strategy, seed=seed)
     loader, shuffled = torch.utils.data.DataLoader, ShuffledBatches(len(train), batch_size, seed)
@@ -201,7 +201,7 @@ class History:
         import pandas as pd
         return pd.DataFrame(self.evals)
 
-    def plot(self, ax=None): # the axes
+    def plot(self, ax:Axes=None): # the axes
         "Loss on the training and the validation text, evaluation by evaluation."
         import matplotlib.pyplot as plt
         f, ax = self.frame(), ax or plt.subplots(figsize=(6, 3.5))[1]
@@ -236,7 +236,7 @@ class Recipe:
     seed:Seed = 42 # of dropout
 
     @classmethod
-    def of(cls, recipe=None, **changes):
+    def of(cls, recipe:'Recipe'=None, **changes):
         "`recipe`, or the defaults, with changes. Raises `TypeError` for a field that there is not."
         names = [f.name for f in fields(cls)]
         wrong = next((k for k in changes if k not in names), None)
@@ -250,12 +250,12 @@ class Recipe:
 @checked
 def train_loop(
     model:Model, # a transformers model that returns a loss; a causal one shifts its labels
-    train, # re-iterable of batches, such as the first of `lm_loaders`; one pass over it is an epoch
-    valid=None, # batches to evaluate on; None: no evaluation
+    train:Batches, # re-iterable of batches, such as the first of `lm_loaders`; one pass over it is an epoch
+    valid:Batches=None, # batches to evaluate on; None: no evaluation
     recipe:Recipe=None, # learning rate, epochs and all the rest; None: the defaults
-    n_bytes=None, # as in `evaluate_lm`: adds bits per byte to the evaluations
+    n_bytes:ScoredBytes=None, # as in `evaluate_lm`: adds bits per byte to the evaluations
     evaluate:Callable=None, # function of the model that gives a dict of numbers; None: evaluate_lm on valid
-    checkpoints=None, # Checkpoints, or what else has open, due and save; None: keep none
+    checkpoints:Keeper=None, # Checkpoints, or what else has open, due and save; None: keep none
     progress:Flag=True, # show a bar
     **changes, # fields of the recipe, such as lr=1e-4
 )->History:

@@ -7,7 +7,9 @@ __all__ = ['lm_dataloaders', 'lm_learner']
 
 # %% ../nbs/56_fastai_learner.ipynb #imports
 import tempfile
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Literal
 
 import fastai.callback.fp16, fastai.callback.progress, fastai.callback.schedule # noqa: F401
 import torch
@@ -23,9 +25,9 @@ from .labels import LabelStrategy, LMCollator, show_batch_labels
 from .models import layer_groups, save_lm
 from .perplexity import Perplexity, TokenAccuracy, token_nll
 from .predictions import show_predictions
-from .support.checks import Count, Flag, Seed, check_splits, checked
+from .support.checks import Count, Flag, NewFolder, Seed, checked
 from .support.inputs import is_causal
-from .support.kinds import Device, Model, Tokenizer
+from .support.kinds import Device, Model, Tokenizer, TrainValid
 from .support.randomness import epoch_order
 
 # %% ../nbs/56_fastai_learner.ipynb #lm-data-loader
@@ -72,7 +74,7 @@ def lm_block(
 # %% ../nbs/56_fastai_learner.ipynb #lm-dataloaders
 @checked
 def lm_dataloaders(
-    data, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
+    data:TrainValid, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
     tokenizer:Tokenizer, # for padding, masking and special tokens
     strategy:LabelStrategy=None, # None: BertMasking() where there is a mask token, else CausalLabels()
     batch_size:Count=16, # examples in a batch
@@ -82,7 +84,7 @@ def lm_dataloaders(
     "fastai's `DataLoaders` over the same batches as `lm_loaders`. Lesson 5."
     more = dict(drop_last=False, device=device, tokenizer=tokenizer, strategy=strategy, seed=seed)
     made = [LMDataLoader(TfmdLists(rows, _itself), bs=batch_size, shuffle=i == 0, **more)
-            for i,rows in enumerate(check_splits(data))]
+            for i,rows in enumerate(data)]
     return DataLoaders(*made, device=device)
 
 def _itself(x): return x
@@ -121,17 +123,16 @@ class LMLearner(Learner):
 # %% ../nbs/56_fastai_learner.ipynb #8a075454
 @checked
 def lm_learner(
-    dls, # what `lm_dataloaders` gives
+    dls:DataLoaders, # what `lm_dataloaders` gives
     model:Model, # a transformers language model
-    loss='model', # the one it returns; 'fastai': computed from logits and labels; or f(logits, labels)
-    metrics=None, # None: perplexity (causal only) and accuracy, both without the -100
-    path=None, # where lr_find, save and export write; None: a new temporary folder
+    # 'model': the one it returns; 'fastai': computed from logits and labels; or f(logits, labels)
+    loss:Literal['model', 'fastai']|Callable='model',
+    metrics:list=None, # None: perplexity (causal only) and accuracy, both without the -100
+    path:NewFolder=None, # where lr_find, save and export write; None: a new temporary folder
     train_bn:Flag=False, # True: fastai trains norms even in frozen groups
     **kwargs, # to fastai's Learner: opt_func, cbs, wd, moms, splitter (embeddings, each block, head), ...
 )->LMLearner: # the model itself is learn.lm
     "A fastai `Learner` for a language model. Raises `ValueError` for an unknown `loss`. Lesson 5."
-    if loss not in ('model', 'fastai') and not callable(loss):
-        raise ValueError(f"loss={loss!r} must be 'model', 'fastai' or a function of logits and labels")
     causal = is_causal(model)
     outside = loss if callable(loss) else lambda logits, y: token_nll(logits, y, causal).mean()
     def loss_func(out, y): return out.loss if loss == 'model' else outside(out.logits, y)

@@ -18,7 +18,7 @@ from .support.checks import (
     Count, Flag, NewFolder, NotAll, OneOf, Refused, Seed, Text, Whole, WrongType, checked, is_a, kind)
 from .support.files import read_json, whole_folder
 from .support.inputs import check_vocab, is_causal, savable
-from .support.kinds import AnyTexts, Model, Texts, Tokenizer, check_texts
+from .support.kinds import AnyTexts, FloatType, Model, Texts, Tokenizer, check_texts
 from .support.machine import quiet
 
 # %% ../nbs/02_models.ipynb #748aff7c
@@ -141,7 +141,7 @@ def save_lm(
     model:Model, # a transformers model
     tokenizer:Tokenizer, # its tokenizer
     folder:NewFolder, # to make; or to replace, if save_lm wrote it
-    dtype=None, # of the file's numbers, such as torch.bfloat16 (loaded as float32); None: as they are
+    dtype:FloatType=None, # of the file's numbers: torch.bfloat16, ... (loaded as float32); None: as they are
     card:Text=None, # text of its README.md; None: none is written
     reference_texts:Texts=None, # like those that the model has read, and not among them; None: none are kept
 )->Path: # the folder

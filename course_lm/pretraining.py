@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np, torch
 from fastcore.basics import patch
 
+from .checkpoints import Checkpoints
 from .finetuning import (
     History, Recipe, Schedule, TrainingRun, gradient, lm_optimizer, lr_factor, n_scored)
 from .labels import BertMasking, CausalLabels, LabelStrategy, LMCollator
@@ -23,7 +24,7 @@ from .scratch import training_speed
 from .support.checks import (
     Count, Flag, NotAll, NotNegative, Positive, Rate, Refused, WrongType, checked, kind)
 from .support.inputs import IGNORE_INDEX, check_vocab, is_causal
-from .support.kinds import Model, Tokenizer, WarmupSteps
+from .support.kinds import Axes, Model, Tokenizer, WarmupSteps
 from .support.processes import add_up, of_first, processes, start_alike
 from .support.randomness import epoch_order, seeded
 
@@ -117,7 +118,7 @@ class PretrainHistory(History):
 # %% ../nbs/71_pretraining.ipynb #plot-pretraining
 @patch
 def plot(self:PretrainHistory,
-    ax=None, # matplotlib axes; None: new ones
+    ax:Axes=None, # matplotlib axes; None: new ones
     **lines, # name=bits per byte: dashed lines to compare with
 ): # the axes
     "Bits per byte of the validation text against tokens scored in training."
@@ -167,7 +168,7 @@ def pretrain(
     chunks:Chunks,
     valid:Chunks=None, # (m, chunk_size) integers to measure on; None: no evaluation
     recipe:PretrainRecipe=None, # None: the defaults
-    checkpoints=None, # Checkpoints(folder): where to save, and to go on from; None: nothing is saved
+    checkpoints:Checkpoints=None, # where to save, and to go on from; None: nothing is saved
     stop_after:Count=None, # updates after which this session ends; None: when the run is done
     progress:Flag=True, # show a bar
     **changes, # fields of the recipe, such as n_steps=1000

@@ -19,12 +19,12 @@ from .labels import BertMasking, LMCollator
 from .ngram import NGramLM
 from .perplexity import TokenAccuracy, evaluate_lm
 from .predictions import generate_text
-from .pretraining import PretrainHistory
+from .pretraining import Chunks, PretrainHistory
 from .scoring import score_texts
 from .scratch import compression_baseline, count_flops, count_parameters, deduplicate
-from .support.checks import Count, Natural, Text, checked
+from .support.checks import Count, Natural, Seed, Text, checked
 from .support.inputs import ceil_div, encode_texts, is_causal, max_length_of
-from .support.kinds import Model, TokenIds, Tokenizer
+from .support.kinds import AnyTexts, Config, Model, TokenIds, Tokenizer
 from .support.machine import machine
 from .support.randomness import evaluating
 
@@ -46,8 +46,6 @@ def stand_in(known, some):
 def _check_openings(model, openings, max_new_tokens, at_least):
     if not is_causal(model):
         raise ValueError(f'model: {type(model).__name__} is a masked model: it continues nothing')
-    if openings.ndim != 2 or not openings.size:
-        raise ValueError(f'openings must be (n, length) token ids, not of shape {openings.shape}')
     if at_least > max_new_tokens:
         raise ValueError(f'at_least={at_least} must be at most max_new_tokens={max_new_tokens}')
     most = max_length_of(model)
@@ -60,13 +58,12 @@ def _check_openings(model, openings, max_new_tokens, at_least):
 @torch.no_grad()
 def memorization(
     model:Model, # a causal model
-    openings, # (n, length) token ids: how n training texts begin
+    openings:Chunks, # (n, length) token ids: how n training texts begin
     corpus:TokenIds, # (tokens,) ids of all the training text, array or memory-mapped file
     max_new_tokens:Count=64, # how far the model goes on, at its likeliest
     at_least:Count=20, # tokens: shorter runs do not count
 )->list: # (n,) tokens in the longest run that stands in the corpus; 0 where it is shorter than at_least
     "How much of its training text a model gives back. Raises `ValueError` for a masked model. Lesson 7."
-    openings = np.asarray(openings)
     _check_openings(model, openings, max_new_tokens, at_least)
     known, found = np.unique(run_keys(corpus, at_least)), []
     draw = dict(do_sample=False, max_new_tokens=max_new_tokens, min_new_tokens=max_new_tokens, pad_token_id=0)
@@ -107,13 +104,13 @@ CARD = """# {name}
 @checked
 def model_card(
     name:Text, # of the model
-    config, # its config
+    config:Config, # its config
     history:PretrainHistory, # of its training run
     corpus:Text, # what it has read, and under which licence
     scores:dict, # name: number, measured on held-out text, rivals included
     command:Text, # that makes it again
     notes:Text='', # what it must not be used for, what was found
-    before=(), # earlier runs, the oldest first, if this one began with trained weights: see training.json
+    before:list=(), # earlier runs, oldest first, if this one began with trained weights: see training.json
 )->str: # Markdown
     """What somebody who loads a model should know about it: numbers of the run from its history, scores as
     given, machine and date of the moment when the card is written. Lesson 7."""
@@ -192,9 +189,10 @@ def articles(text):
     return [p.strip('\n') for p in parts if p.strip()]
 
 # %% ../nbs/72_releasing.ipynb #split-documents
+@checked
 def split_documents(
-    docs, # dicts with text, file, movie and labelled
-    seed=42, # of the order of train
+    docs:list, # dicts with text, file, movie and labelled
+    seed:Seed=42, # of the order of train
 )->tuple: # (dict of train, valid, test and wiki_test: lists of text; report)
     """Hold out by movie: valid and test are the reviews of one movie in 40 each, drawn by a hash of its id;
     of a corpus without movies, one text in 40 each. Movies that lesson 6 keeps for its valid and test, and
@@ -287,7 +285,7 @@ def measure_model(
     n_documents:Count=500, # documents, or chunks of a masked model, that are scored
     n_openings:Count=200, # openings of training texts that a causal model continues
     seed:Natural=0, # of openings and masks
-    reference_texts=(), # like those that the model has read: scored as well
+    reference_texts:AnyTexts=(), # like those that the model has read: scored as well
 )->dict: # name of a number: its value
     "The scores of a card: held-out text, rivals on the same text, and how often the model recites. Lesson 7."
     if tokenizer.mask_token_id is not None:

@@ -19,17 +19,18 @@ from .support.checks import Count, Flag, Positive, Text, checked
 from .support.files import text_key
 from .support.html import show_text
 from .support.inputs import encode_texts, is_causal
-from .support.kinds import AnyTexts, EveryText, Model, Tokenizer
+from .support.kinds import AnyTexts, Config, EveryText, Model, Tokenizer
 from .support.words import word_spans
 
 # %% ../nbs/70_training_from_scratch.ipynb #db6038e3
+@checked
 def deduplicate(
-    texts, # list of str, or an iterator, which is read to its end
+    texts:EveryText, # list of str, or an iterator, which is read to its end
 )->list: # the first of each, in order
     """Each text once: two are the same where they differ in white space at most. Raises `TypeError` for one
     string. Lesson 7."""
-    found, once = {}, hasattr(texts, '__next__')
-    for text in EveryText(list(texts) if once else texts, 'texts'): found.setdefault(text_key(text), text)
+    found = {}
+    for text in texts: found.setdefault(text_key(text), text)
     return list(found.values())
 
 # %% ../nbs/70_training_from_scratch.ipynb #5ce30baa
@@ -78,8 +79,9 @@ def _shape(config): # vocabulary, width, blocks, width of the network in a block
         return config.vocab_size, config.hidden_size, config.num_hidden_layers, config.intermediate_size
     raise ValueError(f'config is a {config.model_type!r}: the formulas know gpt2 and modernbert')
 
+@checked
 def count_parameters(
-    config, # of tiny_gpt_config, tiny_bert_config, or any GPT-2 or ModernBERT
+    config:Config, # of tiny_gpt_config, tiny_bert_config, or any GPT-2 or ModernBERT
 )->dict: # numbers by what they are for: tokens, positions, blocks, rest, all
     "The parameters of a model, by formula: nothing is built. Raises `ValueError` for other models. Lesson 7."
     V, W, L, I = _shape(config)
@@ -91,7 +93,7 @@ def count_parameters(
 # %% ../nbs/70_training_from_scratch.ipynb #7349963f
 @checked
 def count_flops(
-    config, # of tiny_gpt_config, tiny_bert_config, or any GPT-2 or ModernBERT
+    config:Config, # of tiny_gpt_config, tiny_bert_config, or any GPT-2 or ModernBERT
     length:Count, # tokens in a chunk
 )->dict: # FLOPs for one token, forward: matrices, attention, output, all
     """The arithmetic of one token on its way forward, by formula; training costs three times that.
@@ -161,7 +163,7 @@ def _time(seconds):
 # %% ../nbs/70_training_from_scratch.ipynb #plan-run
 @checked
 def plan_run(
-    config, # of the model
+    config:Config, # of the model
     length:Count, # tokens in a chunk
     tokens_per_second:Positive, # from training_speed
     corpus_tokens:Positive, # in the training text

@@ -15,6 +15,7 @@ import numpy as np
 
 from .classification import (
     LengthBucketedSampler, Reviews, answer_columns, no_empty, predict_proba, with_columns)
+from .policies import Lengths
 from .support.checks import Count, Flag, Positive, Seed, Share, Text, checked
 from .support.html import Piece, show_text
 from .support.inputs import around, encode_texts, max_length_of
@@ -26,7 +27,7 @@ from .support.words import word_spans
 class TokenBudgetSampler(LengthBucketedSampler):
     "Batches of at most so many tokens, pads counted: many short reviews or few long ones. Lesson 6."
     def __init__(self,
-        lengths, # (n,) tokens in each review
+        lengths:Lengths, # (n,) tokens in each review
         max_tokens:Count, # reviews times the longest of them, in a batch
         pool:Count|None=1000, # reviews that are sorted together; None: all
         shuffle:Flag=True, # False: rows in their order, shortest first within each pool

@@ -1,5 +1,5 @@
 "Field types of numbers, words and files, and @checked: right values, refusals word by word, and what stays."
-import contextlib, dataclasses, inspect, math, pickle, pydoc, re, subprocess, sys
+import contextlib, dataclasses, importlib, inspect, math, pickle, pkgutil, pydoc, re, subprocess, sys, types
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +12,11 @@ from fastcore.basics import patch
 from fastcore.docments import docments
 from fastcore.meta import delegates
 
+import course_lm
 from course_lm.support.checks import (
     LOOK, Count, ExistingPath, Flag, Kind, Level, Natural, NewFolder, NotAll, NotNegative, Number, OneOf,
     Positive, Rate, Real, Refused, Seed, Share, SomeShare, Text, TokenId, Whole, WrongType, as_number,
-    check_splits, checked, is_a, kind, short)
+    checked, is_a, kind, kind_of, short)
 
 A_COUNT = 'must be a whole number of at least 1'
 NO_STR = 'it is a str, and a str is never read as a number'
@@ -555,20 +556,6 @@ def test_nothing_heavy_is_imported():
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'
 
 
-def test_check_splits():
-    from datasets import Dataset
-    ids = Dataset.from_dict({'input_ids': [[1]]})
-    assert check_splits({'train': ids, 'valid': ids}) == (ids, ids) == check_splits((ids, ids))
-    refused(ValueError, "data must have the splits 'train' and 'valid', not ['test']: see lm_datasets",
-            check_splits, {'test': ids})
-    refused(ValueError, "valid has no column 'input_ids', only ['text']: see lm_datasets",
-            check_splits, (ids, Dataset.from_dict({'text': ['a']})))
-    refused(ValueError, 'train is empty', check_splits, (ids.select([]), ids))
-    for bad in (ids, 3, (ids,), (ids, ids, ids), 'ab'):
-        refused(TypeError, f'data={short(bad)} must be (train, valid), or a dict of the two: see lm_datasets',
-                check_splits, bad)
-
-
 # Every field type against every odd value
 
 ODD = [
@@ -603,3 +590,84 @@ def outcome(field, value):
 def test_odd_values(field):
     outcomes = [outcome(field, value) for value in ODD]
     assert 0 < outcomes.count('accepted') < len(ODD)//2 and TypeError in outcomes
+
+
+# Every parameter of a public function has a field type
+
+UNCHECKED = {'cli.main': 'what a shell gives it is read and refused by argparse'}
+MODULES = [m.name for m in pkgutil.walk_packages(course_lm.__path__, 'course_lm.') if not m.ispkg]
+MODULES.remove('course_lm._modidx')
+LESSONS = [name for name in MODULES if '.support' not in name]
+
+
+def public(module):
+    "(name, its class or None, function) for what stands in __all__: functions, constructors and methods."
+    for name in module.__all__:
+        found = getattr(module, name)
+        if inspect.isfunction(found): yield name, None, found
+        if not inspect.isclass(found) or found.__module__ != module.__name__: continue
+        for method,f in vars(found).items():
+            f = getattr(f, '__func__', f)
+            if method.startswith('_') and method not in ('__init__', '__call__'): continue
+            if inspect.isfunction(f): yield f'{name}.{method}', found, f
+
+
+def is_checked(f):
+    return f.__code__ == cut.__code__ or hasattr(f, '__wrapped__') and is_checked(f.__wrapped__)
+
+
+def fields_of(f, cls):
+    "{parameter: its field type or None}; a method that overrides another takes what that one takes."
+    bases = [vars(c) for c in reversed(cls.__mro__[1:-1])] if cls else []
+    notes = {}
+    for g in [*(base[f.__name__] for base in bases if f.__name__ in base), f]:
+        g = inspect.unwrap(g)
+        notes |= {name: (note, g.__globals__) for name,note in g.__annotations__.items()}
+    fields = {}
+    for name,p in inspect.signature(f).parameters.items():
+        if name in ('self', 'cls') or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD): continue
+        fields[name] = kind_of(*notes[name]) if name in notes else None
+    return fields
+
+
+def missing(module):
+    "Parameters of a module that have no field type, and its functions and constructors that check none."
+    name = module.__name__.removeprefix('course_lm.')
+    for where,cls,f in public(module):
+        fields, method = fields_of(f, cls), cls and not where.endswith('.__init__')
+        yield from (f'{name}.{where}: {p}' for p,field in fields.items() if field is None)
+        unasked = method or dataclasses.is_dataclass(cls) or f'{name}.{where}' in UNCHECKED
+        if fields and not unasked and not is_checked(f): yield f'{name}.{where}: not @checked'
+
+
+@pytest.mark.parametrize('name', LESSONS)
+def test_every_public_parameter_of_a_lesson_has_a_field_type(name):
+    assert not [*missing(importlib.import_module(name))]
+
+
+@pytest.mark.parametrize('name', sorted(set(MODULES) - set(LESSONS)))
+def test_what_support_checks_is_typed(name): # the rest of it is called in inner steps, with what was checked
+    for where,cls,f in public(importlib.import_module(name)):
+        if is_checked(f): assert None not in fields_of(f, cls).values(), where
+
+
+class Base:
+    def __call__(self, ids:list): pass
+
+
+class Over(Base):
+    def __call__(self, ids): pass
+    def more(self, ids): pass
+    @classmethod
+    @checked
+    def made(cls, n:Count, other): pass
+
+
+def plain(n:Count): pass
+
+
+def test_a_parameter_without_a_field_type_is_seen():
+    made = types.ModuleType('made')
+    made.__all__ = ['cut', 'plain', 'Over']
+    made.cut, made.plain, made.Over = cut, plain, type('Over', (Over,), {**vars(Over), '__module__': 'made'})
+    assert [*missing(made)] == ['made.plain: not @checked', 'made.Over.more: ids', 'made.Over.made: other']

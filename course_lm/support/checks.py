@@ -381,19 +381,3 @@ def checked(f):
         args = plan.check(args, kwargs)
         return f(*args, **kwargs)
     return wrapper
-
-# %% ../../nbs/support/checks.ipynb #rest
-def check_splits(data): # (train, valid)
-    "Two data sets with input_ids, given as a pair or as a dict."
-    if isinstance(data, Mapping):
-        if not {'train', 'valid'} <= set(data):
-            found = short(list(data))
-            raise ValueError(f"data must have the splits 'train' and 'valid', not {found}: see lm_datasets")
-        data = data['train'], data['valid']
-    if not isinstance(data, (list, tuple)) or len(data) != 2:
-        raise TypeError(f'data={short(data)} must be (train, valid), or a dict of the two: see lm_datasets')
-    for name,ds in zip(('train', 'valid'), data):
-        if 'input_ids' not in getattr(ds, 'column_names', ['input_ids']):
-            raise ValueError(f"{name} has no column 'input_ids', only {ds.column_names}: see lm_datasets")
-        if not len(ds): raise ValueError(f'{name} is empty')
-    return data

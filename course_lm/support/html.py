@@ -94,7 +94,8 @@ _sheet = 'background:#fff;color:#111;padding:8px 12px;line-height:1.7;max-width:
 _small = 'font-size:80%;padding-top:4px;white-space:pre-wrap'
 @checked
 def show_text(
-    pieces, # list of str, (text, colour) or Piece; or a dict: name of a line -> its pieces
+    # list of str, (text, colour) or Piece; or a dict: name of a line -> its pieces
+    pieces:list|dict|str|Piece,
     scale:str=None, # what the pieces' values are, with a unit; None: no scale is drawn
     most:NotNegative=1., # the value that gets the full colour
     two_ends:bool=False, # the scale goes from -most to most

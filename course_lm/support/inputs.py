@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from .checks import (
-    LOOK, Count, OneOf, Refused, WrongType, Whole, as_number, checked, is_a, kind)
+    LOOK, Count, OneOf, Refused, Text, WrongType, Whole, as_number, checked, is_a, kind)
 from .kinds import Model, TokenIds, Tokenizer
 
 # %% ../../nbs/support/inputs.ipynb #f9753812
@@ -322,8 +322,8 @@ def encode_whole(tokenizer, text, split_special_tokens=True, keep=()): # list of
 def check_vocab(
     model:Model, # its embeddings are counted
     tokenizer:Tokenizer, # its highest id must be among them
-    where='model and tokenizer', # what the error names
-    but=None, # a token that may be beyond them
+    where:Text='model and tokenizer', # what the error names
+    but:Text=None, # a token that may be beyond them
 ):
     "Raises `ValueError` where the tokenizer has ids that the model has no embedding for."
     rows = model.get_input_embeddings().weight.shape[0]
