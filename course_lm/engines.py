@@ -19,14 +19,14 @@ from .finetuning import History, Recipe, TrainingRun, check_used, train_loop
 from .perplexity import ScoredBytes
 from .support.checks import Count, Flag, Rate, checked
 from .support.inputs import IGNORE_INDEX, lm_kind, max_length_of, real_tokens
-from .support.kinds import Batches, BatchOrLoader, Model
+from .support.kinds import AnyBatches, Batches, BatchOrLoader, Model
 from .support.randomness import own_streams
 
 # %% ../nbs/52_engines.ipynb #ddfe2c81
 @checked
 def train_accelerate(
     model:Model, # as in `train_loop`
-    train:Batches, # as in `train_loop`; a DataLoader is shared out where there are several processes
+    train:AnyBatches, # as in `train_loop`; a DataLoader is shared out where there are several processes
     valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
     n_bytes:ScoredBytes=None, # as in `train_loop`
@@ -118,7 +118,7 @@ def _trainer():
 @checked
 def train_trainer(
     model:Model, # as in `train_loop`
-    train:Batches, # as in `train_loop`
+    train:AnyBatches, # as in `train_loop`
     valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
     n_bytes:ScoredBytes=None, # as in `train_loop`
@@ -214,7 +214,7 @@ def _accounts():
 @checked
 def train_fastai(
     model:Model, # as in `train_loop`
-    train:Batches, # as in `train_loop`
+    train:AnyBatches, # as in `train_loop`
     valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
     n_bytes:ScoredBytes=None, # as in `train_loop`

@@ -22,7 +22,8 @@ from .perplexity import ScoredBytes, evaluate_lm
 from .support.checks import (
     Count, Flag, Natural, NotAll, NotNegative, OneOf, Positive, Rate, Seed, Text, checked)
 from .support.inputs import IGNORE_INDEX, ceil_div, is_causal
-from .support.kinds import Axes, Batches, Keeper, Model, Tokenizer, TrainValid, WarmupSteps
+from .support.kinds import (
+    AnyBatches, Axes, Batches, Keeper, Model, Tokenizer, TrainValid, WarmupSteps)
 from .support.randomness import Feed, epoch_order, own_streams, seeded
 
 # %% ../nbs/50_fine_tuning.ipynb #52067568-2
@@ -250,7 +251,7 @@ class Recipe:
 @checked
 def train_loop(
     model:Model, # a transformers model that returns a loss; a causal one shifts its labels
-    train:Batches, # re-iterable of batches, such as the first of `lm_loaders`; one pass over it is an epoch
+    train:AnyBatches, # re-iterable of batches, such as the first of `lm_loaders`; one pass over it is an epoch
     valid:Batches=None, # batches to evaluate on; None: no evaluation
     recipe:Recipe=None, # learning rate, epochs and all the rest; None: the defaults
     n_bytes:ScoredBytes=None, # as in `evaluate_lm`: adds bits per byte to the evaluations
@@ -287,7 +288,6 @@ class TrainingRun:
             raise ValueError('keep_best=True needs valid: the best is chosen on it')
         self.per_epoch = ceil_div(len(train), r.accumulate) if sized else r.n_steps
         self.n_steps = r.n_steps or r.epochs*self.per_epoch
-        if not self.n_steps: raise ValueError('train is empty')
         self.every = r.eval_every or self.per_epoch
         self.device = next(model.parameters()).device
         self.causal = is_causal(model)

@@ -125,7 +125,7 @@ def test_kinds_of_tokenizers(kind, masked):
     (dict(kind="word", masked=True), "masked=True.*kind='word'"),
     (dict(kind="wordpiece", vocab_size=99), "needs 100"), (dict(kind="word", vocab_size=2), "needs 3"),
     (dict(texts=[" ", ""]), "texts hold white space only"), (dict(texts=[]), r"texts=\[\] must be"),
-    (dict(texts=iter([])), r"texts=\[\] must be"), (dict(texts=["a", "\ud800"]), r"texts\[1\]=")])
+    (dict(texts=iter([])), "texts=.*nothing in it"), (dict(texts=["a", "\ud800"]), r"texts\[1\]=")])
 def test_what_no_tokenizer_can_be_learnt_from(wrong, message):
     with pytest.raises(ValueError, match=message): train_tokenizer(**{"texts": ["a text"], **wrong})
 

@@ -229,13 +229,10 @@ def test_keep_best(lm, tok, data):
 def test_used_up_iterators_and_frozen_models(lm, tok, data):
     train, _ = ft.lm_loaders(data, tok, batch_size=8)
     batches = list(train)
-    class Unsized:
-        def __init__(self, again): self.again = again
-        def __iter__(self): return iter(self.again)
-    with pytest.raises(TypeError, match='train=.*read only once'): ft.train_loop(lm, iter(batches))
-    with pytest.raises(ValueError, match='give n_steps'): ft.train_loop(lm, Unsized(batches), progress=False)
+    with pytest.raises(TypeError, match='valid=.*read only once'): ft.train_loop(lm, train, iter(batches))
+    with pytest.raises(ValueError, match='give n_steps'): ft.train_loop(lm, iter(batches), progress=False)
     with pytest.raises(ValueError, match='used up'):
-        ft.train_loop(lm, Unsized(iter(batches[:1])), n_steps=3, progress=False)
+        ft.train_loop(lm, iter(batches[:1]), n_steps=3, progress=False)
     for p in lm.parameters(): p.requires_grad = False
     with pytest.raises(ValueError, match='everything is frozen'): ft.train_loop(lm, train)
     with pytest.raises(ValueError, match="schedule='x'"): ft.train_loop(lm, train, schedule='x')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Logits', 'Labels', 'AnyTexts', 'Texts', 'EveryText', 'AllTexts', 'check_texts', 'Corpus', 'TokenIds', 'Rows', 'Batch',
-           'Examples', 'Batches', 'BatchOrLoader', 'TrainValid', 'BatchSampler', 'Splits', 'Shaped', 'Model', 'Config',
-           'Keeper', 'Axes', 'Tokenizer', 'Device', 'Generator', 'FloatType', 'WarmupSteps']
+           'Examples', 'Batches', 'AnyBatches', 'BatchOrLoader', 'TrainValid', 'BatchSampler', 'Splits', 'Shaped',
+           'Model', 'Config', 'Keeper', 'Axes', 'Tokenizer', 'Device', 'Generator', 'FloatType', 'WarmupSteps']
 
 # %% ../../nbs/support/kinds.ipynb #imports
 from collections.abc import Mapping
@@ -155,6 +155,11 @@ def Batches(value):
     return value
 
 # %% ../../nbs/support/kinds.ipynb #splits
+@kind
+def AnyBatches(value):
+    "batches: a DataLoader, a list of dicts, or an iterator where the number of steps is given"
+    return value if hasattr(value, '__next__') else Batches.check(value)
+
 @kind
 def BatchOrLoader(value):
     "a dict with input_ids and labels, fastai's pair, or a loader of such"
