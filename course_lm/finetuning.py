@@ -251,7 +251,7 @@ class Recipe:
 @checked
 def train_loop(
     model:Model, # a transformers model that returns a loss; a causal one shifts its labels
-    train:AnyBatches, # re-iterable of batches, such as the first of `lm_loaders`; one pass over it is an epoch
+    train:AnyBatches, # re-iterable of batches, such as the first of `lm_loaders`; one pass is an epoch
     valid:Batches=None, # batches to evaluate on; None: no evaluation
     recipe:Recipe=None, # learning rate, epochs and all the rest; None: the defaults
     n_bytes:ScoredBytes=None, # as in `evaluate_lm`: adds bits per byte to the evaluations

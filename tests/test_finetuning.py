@@ -111,7 +111,8 @@ def test_the_order_of_an_epoch():
 
 def test_loaders_refuse(data, tok):
     import datasets
-    with pytest.raises(ValueError, match=r"data=.*it has \['train'\]"): ft.lm_loaders({'train': data['train']}, tok)
+    with pytest.raises(ValueError, match=r"data=.*it has \['train'\]"):
+        ft.lm_loaders({'train': data['train']}, tok)
     with pytest.raises(ValueError, match='input_ids'):
         ft.lm_loaders((datasets.Dataset.from_dict({'text': ['a']}),)*2, tok)
 
@@ -239,7 +240,7 @@ def test_used_up_iterators_and_frozen_models(lm, tok, data):
 
 def test_what_cannot_be_trained_on(lm, tok, data):
     some = torch.randint(5, 300, (8, 64), generator=torch.Generator().manual_seed(1))
-    with pytest.raises(ValueError, match='train=.* nothing in it'): ft.train_loop(lm, [], n_steps=1, progress=False)
+    with pytest.raises(ValueError, match='train=.* nothing in it'): ft.train_loop(lm, [], n_steps=1)
     with pytest.raises(ValueError, match="dict with 'labels'"):
         ft.train_loop(lm, [{'input_ids': some}], progress=False)
     nothing = dict(input_ids=some, labels=torch.full_like(some, -100))

@@ -171,6 +171,7 @@ def BatchOrLoader(value):
     if lacks: raise Refused(f'it has no {min(lacks)!r}')
     return value
 
+# %% ../../nbs/support/kinds.ipynb #pair
 @kind
 def TrainValid(value): # (train, valid)
     "two data sets with input_ids, (train, valid) or a dict of the two"
