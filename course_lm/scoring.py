@@ -91,8 +91,6 @@ def _window(model, tokenizer, max_length, stride, bos_id): # -> max_length, stri
         raise ValueError(f'stride={stride} must be between 1 and {room}, the tokens in a window of '
                          f'max_length={max_length}')
     return max_length, stride
-
-# %% ../nbs/41_scoring.ipynb #8b85bc3e
 @checked
 def sliding_perplexity(
     model:Scorable, # a causal model
@@ -123,6 +121,22 @@ def _pieces(tokenizer, text, max_length, split_special_tokens):
         x = torch.tensor([*before, *ids[k:k+room], *after])
         out.append((x, range(len(before), len(x)-len(after)), words[k:k+room], offsets[k:k+room]))
     return out
+def _letters(offsets): # -> [(first, after, end)]: tokens that share letters, and where the text of those ends
+    out = []
+    for j,(start, end) in enumerate(offsets):
+        if out and start < out[-1][2]: out[-1] = out[-1][0], j+1, max(end, out[-1][2])
+        else: out.append((j, j+1, end))
+    return out
+
+def _score(text, nats, scored, offsets):
+    "Tokens and the bytes they spell: of a letter in several tokens, all count or none."
+    scored, n_bytes, begin = scored.tolist(), len(text.encode()), 0
+    for first,after,end in [] if all(scored) else _letters(offsets):
+        if not all(scored[first:after]):
+            scored[first:after] = [False]*(after-first)
+            n_bytes -= len(text[begin:end].encode())
+        begin = end
+    return LMScore(nats[torch.tensor(scored, dtype=torch.bool)].sum().item(), sum(scored), n_bytes)
 
 # %% ../nbs/41_scoring.ipynb #bdb8124a
 def _hidden_with(j, at, words, within_word): # the places that are masked together with token j's
@@ -178,24 +192,6 @@ def _text_nats(model, tokenizer, texts, max_length, stride, batch_size, within_w
     places = [[span for *_,offsets in ps for span in offsets] for ps in pieces]
     return [(n, torch.ones(len(n), dtype=torch.bool), offsets) for n,offsets in zip(found, places)]
 
-# %% ../nbs/41_scoring.ipynb #score-parts
-def _letters(offsets): # -> [(first, after, end)]: tokens that share letters, and where the text of those ends
-    out = []
-    for j,(start, end) in enumerate(offsets):
-        if out and start < out[-1][2]: out[-1] = out[-1][0], j+1, max(end, out[-1][2])
-        else: out.append((j, j+1, end))
-    return out
-
-def _score(text, nats, scored, offsets):
-    "Tokens and the bytes they spell: of a letter in several tokens, all count or none."
-    scored, n_bytes, begin = scored.tolist(), len(text.encode()), 0
-    for first,after,end in [] if all(scored) else _letters(offsets):
-        if not all(scored[first:after]):
-            scored[first:after] = [False]*(after-first)
-            n_bytes -= len(text[begin:end].encode())
-        begin = end
-    return LMScore(nats[torch.tensor(scored, dtype=torch.bool)].sum().item(), sum(scored), n_bytes)
-
 # %% ../nbs/41_scoring.ipynb #8b7967f0
 @checked
 def score_texts(
@@ -212,8 +208,6 @@ def score_texts(
     texts, how = check_texts(texts), (max_length, stride, batch_size, within_word, split_special_tokens)
     found = _text_nats(model, tokenizer, texts, *how)
     return [_score(text, *parts) for text,parts in zip(texts, found)]
-
-# %% ../nbs/41_scoring.ipynb #61542030
 @checked
 def pseudo_perplexity(
     model:Scorable, # a masked model
@@ -312,8 +306,6 @@ def _sums(scores, what): # (documents, 2): nats, and bytes or tokens
 def _ends(values, level): # -> low, high
     import numpy as np
     return tuple(np.quantile(values, [(1-level)/2, (1+level)/2]).tolist())
-
-# %% ../nbs/41_scoring.ipynb #28a44204
 @checked
 def bootstrap_interval(
     scores:Scores, # list of LMScore, one for each document, as `score_texts` returns

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from course_lm import scoring as S
 from course_lm.data import train_tokenizer
 from course_lm.perplexity import LMScore, token_nll
 from course_lm.scoring import (bootstrap_interval, bootstrap_ratio, compare_lms, pseudo_perplexity,
@@ -307,3 +308,91 @@ def test_without_bos_a_first_letter_is_left_out_with_all_its_bytes(text, left_ou
     assert (score.tokens, score.bytes) == (n - left_out, n - left_out)
     score = score_texts(gpt2(), bytewise, ['abcdefgh'], max_length=4, stride=4)[0]
     assert (score.tokens, score.bytes) == (6, 6)
+
+# ---- what the lesson says of the shipped models and of a language that is known
+
+@pytest.fixture(scope='module')
+def reader():
+    from course_lm.data import python_docs
+    from course_lm.models import load_lm
+    model, tok = load_lm('tiny-gpt')
+    return model, tok, torch.tensor(tok('\n\n'.join(python_docs()[:60]), verbose=False)['input_ids'][:2000])
+
+def nll_of(model, window):
+    with torch.no_grad(): return token_nll(model(window[None]).logits, window[None])
+
+def test_windows_by_hand():
+    assert S._windows(10, 4, 2) == [(0, 4, 0), (2, 6, 4), (4, 8, 6), (6, 10, 8)]
+    assert S._windows(9, 4, 4) == [(0, 4, 0), (4, 8, 4), (8, 9, 8)]
+
+def test_more_context_costs_less_and_half_a_window_is_most_of_it(reader):
+    model, _, ids = reader
+    apart, half, quarter = (sliding_perplexity(model, ids, 256, stride) for stride in (256, 128, 64))
+    assert apart.perplexity > 1.03*half.perplexity
+    assert apart.perplexity - half.perplexity > 2*abs(half.perplexity - quarter.perplexity)
+    assert apart.tokens == len(ids) - 8 and half.tokens == quarter.tokens == len(ids) - 1
+    full = torch.stack([nll_of(model, ids[b:b+256]) for b in range(0, 1792, 256)])
+    assert full[:, :8].mean() > full[:, 32:].mean() + .4
+
+def test_an_overlap_scored_twice_loses_what_it_gained(reader):
+    model, _, ids = reader
+    nll = torch.cat([nll_of(model, ids[b:b+256]) for b in range(0, len(ids)-255, 128)])
+    once = sliding_perplexity(model, ids, 256, 128)
+    assert len(nll) > 1.5*len(ids) and nll.mean().exp().item() > 1.03*once.perplexity
+
+def test_means_of_windows_need_their_counts(reader):
+    model, _, ids = reader
+    ours = sliding_perplexity(model, ids, 256, 128)
+    assert docs_loop(model, ids, 256, 128, mended=True) == (pytest.approx(ours.perplexity, rel=1e-5), 1999)
+    printed, n = docs_loop(model, ids, 256, 128, mended=False)
+    assert n == 1999 - 14 and 1e-6 < abs(printed/ours.perplexity - 1) < .01
+
+def test_the_best_masked_model_falls_below_the_true_perplexity():
+    from course_lm.entropy import MarkovSource
+    source = MarkovSource(n_states=12, concentration=.3, seed=1)
+    table = torch.tensor(source.transition).log()
+    states = torch.tensor(source.sample(20_000, generator=9))
+    before, hidden, after = states[:-2], states[1:-1], states[2:]
+    log_probs = (table[before] + table[:, after].T).log_softmax(-1)
+    pseudo = -log_probs.gather(1, hidden[:, None]).mean()
+    assert math.exp(pseudo) < .7*source.perplexity
+    assert token_nll(table[states][None], states[None]).mean().exp() > .95*source.perplexity
+
+def test_exp_loss_of_a_masked_model_moves_with_the_mask_rate():
+    from torch.utils.data import DataLoader
+    from course_lm.data import python_docs
+    from course_lm.labels import BertMasking, LMCollator
+    from course_lm.models import load_lm
+    from course_lm.perplexity import evaluate_lm
+    model, tok = load_lm('tiny-bert', head='masked')
+    rows = [dict(input_ids=i) for i in tok([d for d in python_docs()[::30] if len(d) < 600])['input_ids']]
+    def exp_loss(rate):
+        collate = LMCollator(tok, BertMasking(prob=rate, mask=1., random=0.), seed=0)
+        return evaluate_lm(model, DataLoader(rows, batch_size=16, collate_fn=collate)).perplexity
+    few, usual, many = map(exp_loss, (.05, .15, .6))
+    assert many > 2*max(few, usual)
+
+def test_a_misspelt_word_stands_out(reader):
+    model, tok, _ = reader
+    text = 'The film was a big dissapointment. The music is wonderful.'
+    wrong = surprisal(model, tok, text, by='word').frame
+    right = surprisal(model, tok, text.replace('dissapoint', 'disappoint'), by='word').frame
+    at = wrong.bits.idxmax()
+    assert wrong.token[at].startswith('dissap') and wrong.bits[at] > right.bits[at] + 5
+    tokens = surprisal(model, tok, text).frame
+    assert ''.join(tokens.token) == text
+    assert tokens.nats.sum() == pytest.approx(wrong.nats.sum(), rel=1e-5)
+    assert tokens.nats.sum() == pytest.approx(score_texts(model, tok, [text])[0].nats, rel=1e-5)
+
+def test_the_mean_of_perplexities_errs_to_both_sides(reader):
+    model, tok, _ = reader
+    scores = score_texts(model, tok, ['A short one.', 'I loved this film from the first minute to the last.'])
+    assert sum(s.perplexity for s in scores)/2 > 1.05*sum(scores).perplexity
+    two = [LMScore(10*math.log(1.5), 10), LMScore(1000*math.log(100), 1000)]
+    assert sum(s.perplexity for s in two)/2 == pytest.approx(50.75)
+    assert sum(two).perplexity == pytest.approx(95.93, abs=.01)
+
+def test_the_longer_answer_has_the_larger_sum(reader):
+    model, tok, _ = reader
+    short, long = score_texts(model, tok, ['I loved this film.', 'I loved this film from the first minute.'])
+    assert long.nats > 1.5*short.nats and abs(long.bits_per_byte - short.bits_per_byte) < .3
