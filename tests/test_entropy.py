@@ -115,3 +115,91 @@ def test_a_weight_chosen_on_held_out_text_drops_a_useless_model():
         return -np.log(p).mean()
     chosen = min(np.linspace(0, 1, 101), key=lambda w: loss(w, held_out))
     assert chosen < .05 and loss(chosen, test) < loss(0, test) + .01 < loss(.5, test)
+
+
+# ---- what lesson 1 says about scores
+
+def test_a_score_below_the_source_is_a_leak():
+    source = MarkovSource(n_states=12, order=2, seed=3)
+    few, fresh = source.sample(2000, generator=2), source.sample(50_000, generator=3)
+    leak = math.exp(-NGramLM(4, "none", vocab_size=12).fit(few).logprobs(few).mean())
+    honest = math.exp(-NGramLM(3, vocab_size=12).fit(few).logprobs(fresh).mean())
+    assert leak < .75*source.perplexity < source.perplexity < honest
+
+
+def test_memory_that_is_too_short_stops_above_the_floor_and_little_text_favours_it():
+    source = MarkovSource(n_states=12, order=2, seed=3)
+    fresh = source.sample(20_000, generator=3)
+    floor = -source.logprobs(fresh).mean()
+
+    def above(n, size):
+        models = [NGramLM(n, vocab_size=12).fit(source.sample(size, generator=100+i)) for i in range(3)]
+        return np.mean([-lm.logprobs(fresh).mean() for lm in models]) - floor
+    long = {n: above(n, 2**16) for n in (1, 2, 3)}
+    assert 0 < long[3] < .02 and long[2] > .9 and long[1] > long[2]
+    assert above(1, 64) < above(2, 64)
+
+
+@pytest.fixture(scope="module")
+def paragraphs():
+    from course_lm.data import python_docs
+    return python_docs()
+
+
+def bits_per_byte(lm, docs, n_bytes):
+    lp = np.delete(lm.logprobs(docs), np.cumsum([0] + [len(d) for d in docs[:-1]]))
+    return -lp.sum()/math.log(2)/n_bytes, math.exp(-lp.mean())
+
+
+def with_ends(learn, *parts):
+    from course_lm.data import train_tokenizer
+    tokenizer = train_tokenizer(learn, vocab_size=1000)
+    return [[[0] + ids + [0] for ids in tokenizer(part)["input_ids"]] for part in (learn, *parts)]
+
+
+def test_the_smaller_perplexity_may_be_the_worse_model(paragraphs):
+    learn, test = paragraphs[:1000], paragraphs[1000:]
+    n_bytes = sum(len(d.encode()) for d in test)
+    ids, test_ids = with_ends(learn, test)
+    def as_bytes(texts): return [[256, *t.encode(), 256] for t in texts]
+
+    def by_bytes(n):
+        lm = NGramLM(n, vocab_size=257).fit(as_bytes(learn))
+        return bits_per_byte(lm, as_bytes(test), n_bytes)
+    bits, perplexity = bits_per_byte(NGramLM(3, vocab_size=1000).fit(ids), test_ids, n_bytes)
+    assert by_bytes(4)[1] < perplexity/8 and by_bytes(4)[0] > 1.1*bits
+    assert by_bytes(8)[0] < bits + .02  # not the unit decides, but how much text the context holds
+
+
+def test_a_random_split_flatters(paragraphs):
+    "The same paragraphs, scored by a model that has read their neighbours and by one that hasn't."
+    n = len(paragraphs)
+    middle = range(2*n//5, 3*n//5)
+    rest = [i for i in range(n) if i not in middle]
+    half = list(middle)[::2]
+    test = [paragraphs[i] for i in half]
+    n_bytes = sum(len(d.encode()) for d in test)
+    near = [paragraphs[i] for i in [*rest[len(half):], *list(middle)[1::2]]]
+    far = [paragraphs[i] for i in rest]
+
+    def score(learn):
+        ids, test_ids = with_ends(learn, test)
+        return bits_per_byte(NGramLM(3, vocab_size=1000).fit(ids), test_ids, n_bytes)[0]
+    assert score(near) < score(far) - .1  # although it has read no more
+
+
+def test_a_short_word_list_lowers_the_perplexity_and_hides_words(paragraphs):
+    words = [d.split() for d in paragraphs]
+    by_frequency = {}
+    for w in (w for d in words[:1000] for w in d): by_frequency[w] = by_frequency.get(w, 0) + 1
+    rank = {w: i for i, w in enumerate(sorted(by_frequency, key=by_frequency.get, reverse=True), start=1)}
+    found = []
+    for size in (50, 200, 1000):
+        ids = [[rank.get(w, 0) for w in d] for d in words]
+        ids = [[r if r <= size else 0 for r in d] for d in ids]
+        nats, tokens = NGramLM(3, vocab_size=size+1).fit(ids[:1000]).score(ids[1000:])
+        unknown = np.mean([i == 0 for d in ids[1000:] for i in d])
+        found.append((math.exp(nats/tokens), unknown))
+    perplexities, unknown = map(list, zip(*found))
+    assert perplexities == sorted(perplexities) and unknown == sorted(unknown, reverse=True)
+    assert unknown[0] > .4

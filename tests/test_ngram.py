@@ -418,3 +418,89 @@ def test_what_a_guess_costs_by_hand():
     g = game()
     row = g.guess("", 0)
     assert row["you"] == pytest.approx(row["unigram"])  # no guess costs what the first model pays
+
+
+# ---- what lesson 1 says about real text: the language reference, 1,000 paragraphs to learn from
+
+@pytest.fixture(scope="module")
+def reference():
+    "Ids of the training and of the held-out paragraphs, with the end of text on both sides."
+    from course_lm.data import python_docs, train_tokenizer
+    train, valid = python_docs()[:1000], python_docs()[1000:]
+    tokenizer = train_tokenizer(train, vocab_size=1000)
+    return [[[0] + ids + [0] for ids in tokenizer(texts)["input_ids"]] for texts in (train, valid)]
+
+
+def predicted(lm, docs):
+    return np.delete(lm.logprobs(docs), np.cumsum([0] + [len(d) for d in docs[:-1]]))
+
+
+def held_out_perplexity(reference, n, **settings):
+    train, valid = reference
+    return math.exp(-predicted(NGramLM(n, vocab_size=1000, **settings).fit(train), valid).mean())
+
+
+def test_a_longer_memory_helps_with_kneser_ney_and_hurts_with_add_k(reference):
+    kn = [held_out_perplexity(reference, n) for n in (1, 2, 3, 4)]
+    add = [held_out_perplexity(reference, n, smoothing="add-k", k=.01) for n in (1, 2, 3, 4)]
+    assert kn == sorted(kn, reverse=True) and abs(kn[2] - 39.3) < .5
+    assert add[1] < add[0] and add[1] < add[2] < add[3]
+    assert held_out_perplexity(reference, 6) < kn[3]
+    ones = [held_out_perplexity(reference, n, smoothing="add-k", k=1) for n in (2, 3)]
+    assert ones[0] < ones[1] and kn[1] < add[1] < ones[0]
+
+
+def test_on_its_training_text_every_longer_memory_looks_better(reference):
+    train = reference[0]
+    seen = [-predicted(NGramLM(n, vocab_size=1000).fit(train), train).mean() for n in range(1, 7)]
+    assert seen == sorted(seen, reverse=True) and math.exp(seen[-1]) < 3
+
+
+def test_impossible_tokens_left_out_make_the_worse_model_look_better(reference):
+    train, valid = reference
+    lps = {n: predicted(NGramLM(n, "none", vocab_size=1000).fit(train), valid) for n in (1, 2, 3)}
+    impossible = [np.isinf(lp).mean() for lp in lps.values()]
+    rest = [math.exp(-lp[np.isfinite(lp)].mean()) for lp in lps.values()]
+    assert impossible == sorted(impossible) and impossible[-1] > .3
+    assert rest == sorted(rest, reverse=True) and rest[-1] < 20 and np.isinf(lps[3].mean())
+
+
+def test_fluent_samples_are_recited_and_score_worst(reference):
+    train, _ = reference
+    def grams(d): return {tuple(d[i:i+8]) for i in range(len(d)-7)}
+    known = set().union(*map(grams, train))
+
+    def recited(**settings):
+        drawn = NGramLM(6, vocab_size=1000, **settings).fit(train).sample(400, generator=4, prompt=[0])
+        runs = grams(drawn.tolist())
+        return len(runs & known) / len(runs)
+    assert recited(discount=.02) > .5 > .1 > recited()
+    assert held_out_perplexity(reference, 6, discount=.02) > 1.5*held_out_perplexity(reference, 1)
+
+
+def test_the_likeliest_tokens_make_a_loop(reference):
+    lm, text = NGramLM(3, vocab_size=1000).fit(reference[0]), [0]
+    for _ in range(100): text.append(int(lm.probs(text).argmax()))
+    assert len({tuple(text[i:i+3]) for i in range(len(text)-2)}) < 20
+
+
+def test_joining_documents_makes_up_trigrams_and_no_end(reference):
+    train = [d[1:-1] for d in reference[0]]
+    apart, glued = (NGramLM(3, vocab_size=1000).fit(x) for x in (train, np.concatenate(train)))
+    assert glued.n_ngrams[2] > apart.n_ngrams[2]
+    assert glued.n_ngrams[0] == apart.n_ngrams[0] and glued.probs([1])[0] < 1e-3
+
+
+def test_counts_shrink_on_other_text_by_an_amount_that_grows_slowly():
+    from course_lm.data import python_docs
+    def pairs(docs): return Counter(p for d in docs for p in zip(d.split(), d.split()[1:]))
+    one, other = pairs(python_docs()[::2]), pairs(python_docs()[1::2])
+    means = {r: np.mean([other[p] for p in one if one[p] == r]) for r in range(1, 7)}
+    lost = {r: r - mean for r, mean in means.items()}
+    assert all(.4 < x < 2 for x in lost.values()) and lost[6] < .4*means[6] + .4 and .7 < lost[1] < .8
+    unseen = sum(n for p, n in other.items() if p not in one)
+    assert unseen > 10_000  # what was taken has takers
+
+
+def test_ids_of_whole_ngrams_would_not_fit_into_64_bits():
+    assert 50_000**4 < 2**63 < 50_000**5
