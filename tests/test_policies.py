@@ -13,6 +13,62 @@ from course_lm.policies import (
 from .documents import dataset, flat, as_list, random_docs, rng
 
 
+def test_windows_by_hand():
+    def windows(*args):
+        plan = plan_chunks(*args)
+        return tuple(zip(plan.start.tolist(), plan.stop.tolist()))
+    assert windows([9], 3) == ((0, 3), (3, 6), (6, 9))
+    assert windows([5, 4], 3, "per_document") == ((0, 3), (5, 8))
+    assert windows([5, 4], 3, "pad") == ((0, 3), (3, 5), (5, 8), (8, 9))
+    plan = plan_chunks([5, 4], 3, "per_document")
+    assert [g.tolist() for g in plan.gaps()] == [[3, 8], [5, 9]]
+    assert plan_chunks([5, 3], 3, tail="pad").report.padding == 1
+    assert plan_chunks([5, 3], 3, "per_document").report.dropped == 2
+    assert plan_chunks([5, 3], 3, stride=2).report.repeated == 2
+    assert _best_fit(np.array([4, 7, 2, 6, 3]), 10)[0].tolist() == [1, 0, 2, 1, 0]
+
+
+def test_a_picture_of_two_documents():
+    stream = [11, 12, 13, 14, 0, 21, 22, 0]
+    picture = show_chunks([5, 3], 3, tokens=stream).data
+    assert picture.count(">chunk ") == 2 and picture.count("document 1, tokens") == 3
+    assert "kept 6 of 8 tokens (75.0%)" in picture
+    assert "padding" in show_chunks([5, 3], 4, "pad").data
+
+
+def test_a_table_says_what_the_documents_say():
+    lengths = rng.integers(1, 400, 500)
+    table = policy_table(lengths, 128)
+    whole = lengths // 128
+    assert table.loc["per_document", "chunks"] == whole.sum()
+    lost = 100 * (lengths % 128).sum() / lengths.sum()
+    np.testing.assert_allclose(table.loc["per_document", "tokens dropped %"], lost, atol=1e-3)
+    over = 100 * np.maximum(0, lengths - 128).sum() / lengths.sum()
+    np.testing.assert_allclose(table.loc["truncate", "tokens dropped %"], over, atol=1e-3)
+    assert table.loc["truncate", "chunks"] == 500
+    assert table.loc["concatenate", "chunks"] == lengths.sum() // 128
+    assert table.loc["concatenate", "tokens dropped %"] < 0.2 and table.loc["pack", "tokens dropped %"] == 0
+    assert table.loc["pack", "padding %"] < table.loc["pad", "padding %"] / 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 10, 500])
+def test_per_batch_is_what_group_texts_makes(batch_size):
+    docs = [rng.integers(1, 99, n).astype(np.int32) for n in rng.integers(1, 60, 50)]
+    def group_texts(batch):
+        joined = sum(batch["input_ids"], [])
+        return {"input_ids": [joined[i : i + 16] for i in range(0, len(joined) // 16 * 16, 16)]}
+    made = dataset(as_list(docs)).map(group_texts, batched=True, batch_size=batch_size)
+    plan = plan_chunks(list(map(len, docs)), 16, "per_batch", batch_size=batch_size)
+    stream = flat(docs)
+    assert made["input_ids"][:] == [stream[a:b].tolist() for a, b in zip(plan.start, plan.stop)]
+
+
+def test_a_leak_by_hand():
+    assert split_leak([4] * 100, 4) == 0  # a chunk is a document: none is torn
+    assert split_leak([400] * 10, 4) == 1
+    assert split_leak(rng.integers(50, 400, 2000), 64) > 0.9
+
+
 def slow_report(lengths, size, policy, tail, step, per):
     "Move every token by hand."
     docs = [[(d, i) for i in range(n)] for d, n in enumerate(lengths)]
