@@ -3,9 +3,9 @@
     python -m benchmarks.experiments.cutting --reviews FOLDER    # nine minutes on one core
 
 FOLDER holds parquet files of reviews with the columns text and movie, as `read_folder` of lesson 72
-takes them. No review is kept, only sums. Every run is written to benchmarks/results/cutting.json when it ends, and a run
-that is there already is not done again: stop it and start it as you like. Runs of one seed stand together, in
-an order that is shuffled anew.
+takes them. No review is kept, only sums. Every run is written to benchmarks/results/cutting.json when it
+ends, and a run that is there already is not done again: stop it and start it as you like. Runs of one seed
+stand together, in an order that is shuffled anew.
 
 Policies: the same small GPT on the chunks of five policies. A seed draws the reviews, the weights and the
 order; within a seed all policies get the same reviews and weights, as many updates, and as many predicted
