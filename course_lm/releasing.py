@@ -16,6 +16,7 @@ import torch
 from .baselines import imdb_splits
 from .chunking import chunk_ids
 from .labels import BertMasking, LMCollator
+from .models import Config
 from .ngram import NGramLM
 from .perplexity import TokenAccuracy, evaluate_lm
 from .predictions import generate_text
@@ -24,7 +25,7 @@ from .scoring import score_texts
 from .scratch import compression_baseline, count_flops, count_parameters, deduplicate
 from .support.checks import Count, Natural, Seed, Text, checked
 from .support.inputs import ceil_div, encode_texts, is_causal, max_length_of
-from .support.kinds import AnyTexts, Config, Model, TokenIds, Tokenizer
+from .support.kinds import AnyTexts, Model, TokenIds, Tokenizer
 from .support.machine import machine
 from .support.randomness import evaluating
 

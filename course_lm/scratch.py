@@ -15,11 +15,12 @@ from typing import Literal
 import torch
 
 from .finetuning import gradient, lm_optimizer
+from .models import Config
 from .support.checks import Count, Flag, Positive, Text, checked
 from .support.files import text_key
 from .support.html import show_text
 from .support.inputs import encode_texts, is_causal
-from .support.kinds import AnyTexts, Config, EveryText, Model, Tokenizer
+from .support.kinds import AnyTexts, EveryText, Model, Tokenizer
 from .support.words import word_spans
 
 # %% ../nbs/70_training_from_scratch.ipynb #db6038e3

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Logits', 'Labels', 'AnyTexts', 'Texts', 'EveryText', 'AllTexts', 'check_texts', 'Corpus', 'TokenIds', 'Rows', 'Batch',
            'Examples', 'Batches', 'AnyBatches', 'BatchOrLoader', 'TrainValid', 'BatchSampler', 'Splits', 'Shaped',
-           'Model', 'Config', 'Keeper', 'Axes', 'Tokenizer', 'Device', 'Generator', 'FloatType', 'WarmupSteps']
+           'Model', 'Keeper', 'Axes', 'Tokenizer', 'Device', 'Generator', 'FloatType', 'WarmupSteps']
 
 # %% ../../nbs/support/kinds.ipynb #imports
 from collections.abc import Mapping
@@ -220,12 +220,6 @@ def Model(value):
     if is_a(value, 'Module'): return value
     if hasattr(value, 'get_vocab'): raise WrongType('it is a tokenizer: the order is (model, tokenizer)')
     raise WrongType('load it first: model, tokenizer = load_lm(name)' if isinstance(value, str) else '')
-
-@kind
-def Config(value):
-    "the configuration of a model"
-    if is_a(value, 'PretrainedConfig', 'PreTrainedConfig'): return value
-    raise WrongType('pass model.config' if is_a(value, 'Module') else '')
 
 @kind
 def Keeper(value):
