@@ -23,112 +23,6 @@ from .support.kinds import Tokenizer
 from .support.randomness import numpy_generator
 from .support.words import sentence_spans, word_spans
 
-# %% ../nbs/31_denoising.ipynb #ac925ebc
-# how a token begins or ends; ANY: a space that belongs to what follows; ALONE: a letter that is a word by
-# itself; ODD: a part of a letter, or a sign on the letter before
-NEW, LETTERS, SIGN, ANY, ALONE, ODD = range(6)
-
-def _byte_table():
-    "The byte that each letter of a byte-level vocabulary stands for."
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [b for b in range(256) if b not in printable]
-    return {chr(b): b for b in printable} | {chr(256+i): b for i,b in enumerate(others)}
-_BYTE_OF = _byte_table()
-
-def _bytes(token, style):
-    "What a vocabulary entry stands for in a text."
-    if style == 'bytes': return bytes([ord(token)]) if len(token) == 1 else token.encode()
-    if style == 'Ġ' and all(c in _BYTE_OF for c in token): return bytes(_BYTE_OF[c] for c in token)
-    if style == '</w>': return token.replace('</w>', ' ').encode()
-    if style == '▁':
-        byte = re.fullmatch('<0x([0-9A-F]{2})>', token)
-        return bytes([int(byte[1], 16)]) if byte else token.replace('▁', ' ').encode()
-    if style in ('##', 'words'): return token[2:].encode() if token.startswith('##') else f' {token}'.encode()
-    return token.encode()
-
-@cache
-def _kind(c):
-    if '\ud7ff' < c < '\ue000' or category(c)[0] == 'M' or c in 'ー\u200c\u200d': return ODD
-    if not word_spans(c): return SIGN
-    return LETTERS if len(word_spans(c + c)) == 1 else ALONE
-
-def _edges(piece):
-    "How the bytes of a token begin and how they end."
-    text = piece.decode('utf-8', 'surrogateescape')
-    if not text.strip(): return NEW, ANY if text == ' ' else NEW
-    return [NEW if c.isspace() else _kind(c) for c in (text[0], text[-1])]
-
-# %% ../nbs/31_denoising.ipynb #318bd90c
-_MARKS = {'##': str.startswith, 'Ġ': str.startswith, '▁': str.startswith, '</w>': str.endswith}
-
-def _style(vocab):
-    "What marks words in a vocabulary; else 'bytes', 'letters' or 'words', by what its entries are."
-    counts = {mark: sum(at(token, mark) for token in vocab) for mark,at in _MARKS.items()}
-    style = max(counts, key=counts.get)
-    if counts[style]: return style
-    if all(chr(b) in vocab for b in range(256)): return 'bytes'
-    return 'letters' if ' ' in vocab else 'words'
-
-@cached_per_tokenizer
-def _token_bytes(tokenizer): # list of bytes; special tokens as line breaks
-    special, vocab = special_table(tokenizer), tokenizer.get_vocab()
-    style, found = _style(vocab), [b'\n']*len(special)
-    for token,i in vocab.items():
-        if not special[i]: found[i] = _bytes(token, style)
-    return found
-
-@cached_per_tokenizer
-def word_table(
-    tokenizer, # WordPiece, byte-level BPE, SentencePiece or BPE with </w>
-)->np.ndarray: # (2, ids) uint8: how each token begins, and how it ends
-    "Where words begin and end. Raises `ValueError` where the vocabulary marks no words. Lesson 3."
-    vocab = tokenizer.get_vocab()
-    if _style(vocab) not in _MARKS:
-        raise ValueError("WholeWordMasking finds words by '##', 'Ġ', '▁' or '</w>' in the vocabulary, "
-                         f'and none of these {len(vocab)} tokens has one: use BertMasking()')
-    table = np.array([_edges(piece) for piece in _token_bytes(tokenizer)], np.uint8).T
-    table[:, special_table(tokenizer)] = NEW
-    return table
-
-# %% ../nbs/31_denoising.ipynb #word-starts
-def _as_text(ids, tokenizer): # (text, character of each byte, the bytes of each token)
-    pieces = [_token_bytes(tokenizer)[i] for i in ids]
-    text = b''.join(pieces).decode('utf-8', 'surrogateescape')
-    sizes = [1]*len(text) if text.isascii() else [len(c.encode('utf-8', 'surrogateescape')) for c in text]
-    return text, np.repeat(np.arange(len(text)), sizes), pieces
-
-def _odd_starts(ids, tokenizer):
-    "`word_starts` of one row, by its text: for tokens that say nothing by themselves."
-    text, char_of, pieces = _as_text(ids, tokenizer)
-    unit, at = np.zeros(len(text), int), 0
-    for k,(i,j) in enumerate(word_spans(text)): # words have odd numbers, what is between them has even ones
-        unit[at:i], unit[i:j], at = 2*k, 2*k+1, j
-    unit[at:] = unit.max() + 2 if at else 0
-    unit[[c.isspace() for c in text]] = -1
-    ends = np.cumsum([len(p) for p in pieces])
-    first = ends - [len(p.lstrip()) or 1 for p in pieces] # of blank tokens the last byte
-    begins, after = unit[char_of[first]], unit[char_of[ends-1]]
-    spaced = [p[:1].isspace() for p in pieces]
-    lonely = np.array([p == b' ' for p in pieces])
-    go_on = ((begins[1:] == after[:-1]) & (after[:-1] >= 0) | lonely[:-1]) & ~np.array(spaced, bool)[1:]
-    return np.r_[True, ~go_on]
-
-def word_starts(
-    ids:np.ndarray, # (batch, length) token ids
-    tokenizer, # gives the table
-    spared:np.ndarray=None, # (batch, length) bool; each of these stands alone
-)->np.ndarray: # (batch, length) bool, True where a word begins
-    "Where the words of a batch begin, read from the tokens alone. Lesson 3."
-    (begins, ends), starts = word_table(tokenizer)[:, ids], np.ones(ids.shape, bool)
-    odd = ((begins == ODD) | (ends == ODD)).any(1)
-    begins, ends = begins[:, 1:], ends[:, :-1]
-    starts[:, 1:] = (begins == NEW) | ((begins == ALONE) | (begins != ends)) & (ends != ANY)
-    for i in np.flatnonzero(odd): starts[i] = _odd_starts(ids[i], tokenizer)
-    if spared is not None:
-        starts |= spared
-        starts[:, 1:] |= spared[:, :-1]
-    return starts
-
 # %% ../nbs/31_denoising.ipynb #538b3950
 class WholeWordMasking(BertMasking):
     """`BertMasking` that chooses whole words; in scripts without spaces a letter is one. Raises `ValueError`
@@ -245,18 +139,6 @@ class TokenDeletion(Denoising):
         left = np.delete(ids, gone[~spared[gone]])
         return left if len(left) else ids, ids
 
-# %% ../nbs/31_denoising.ipynb #c51809bd
-def sentence_ends(
-    ids:np.ndarray, # (length,) token ids
-    tokenizer, # whose they are
-)->np.ndarray: # (length,) bool, True for a token that closes a sentence
-    "Does a sentence end with this token? As `sentence_spans` says of the row's text. Lesson 3."
-    text, char_of, pieces = _as_text(ids, tokenizer)
-    last = np.searchsorted(char_of, [j-1 for _,j in sentence_spans(text)], 'right') - 1 # bytes
-    found = np.zeros(len(ids), bool)
-    found[np.searchsorted(np.cumsum([len(p) for p in pieces]), last, 'right')] = True
-    return found
-
 # %% ../nbs/31_denoising.ipynb #permutation-def
 class SentencePermutation(Denoising):
     """BART's sentence permutation: sentences in another order, and the decoder restores it. In Thai and Lao,
@@ -268,3 +150,121 @@ class SentencePermutation(Denoising):
             parts = np.split(ids[run], np.flatnonzero(sentence_ends(ids[run], tokenizer)[:-1]) + 1)
             out[run] = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
         return out, ids
+
+# %% ../nbs/31_denoising.ipynb #ac925ebc
+# how a token begins or ends; ANY: a space that belongs to what follows; ALONE: a letter that is a word by
+# itself; ODD: a part of a letter, or a sign on the letter before
+NEW, LETTERS, SIGN, ANY, ALONE, ODD = range(6)
+
+def _byte_table():
+    "The byte that each letter of a byte-level vocabulary stands for."
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256+i): b for i,b in enumerate(others)}
+_BYTE_OF = _byte_table()
+
+def _bytes(token, style):
+    "What a vocabulary entry stands for in a text."
+    if style == 'bytes': return bytes([ord(token)]) if len(token) == 1 else token.encode()
+    if style == 'Ġ' and all(c in _BYTE_OF for c in token): return bytes(_BYTE_OF[c] for c in token)
+    if style == '</w>': return token.replace('</w>', ' ').encode()
+    if style == '▁':
+        byte = re.fullmatch('<0x([0-9A-F]{2})>', token)
+        return bytes([int(byte[1], 16)]) if byte else token.replace('▁', ' ').encode()
+    if style in ('##', 'words'): return token[2:].encode() if token.startswith('##') else f' {token}'.encode()
+    return token.encode()
+
+@cache
+def _kind(c):
+    if '\ud7ff' < c < '\ue000' or category(c)[0] == 'M' or c in 'ー\u200c\u200d': return ODD
+    if not word_spans(c): return SIGN
+    return LETTERS if len(word_spans(c + c)) == 1 else ALONE
+
+def _edges(piece):
+    "How the bytes of a token begin and how they end."
+    text = piece.decode('utf-8', 'surrogateescape')
+    if not text.strip(): return NEW, ANY if text == ' ' else NEW
+    return [NEW if c.isspace() else _kind(c) for c in (text[0], text[-1])]
+
+# %% ../nbs/31_denoising.ipynb #318bd90c
+_MARKS = {'##': str.startswith, 'Ġ': str.startswith, '▁': str.startswith, '</w>': str.endswith}
+
+def _style(vocab):
+    "What marks words in a vocabulary; else 'bytes', 'letters' or 'words', by what its entries are."
+    counts = {mark: sum(at(token, mark) for token in vocab) for mark,at in _MARKS.items()}
+    style = max(counts, key=counts.get)
+    if counts[style]: return style
+    if all(chr(b) in vocab for b in range(256)): return 'bytes'
+    return 'letters' if ' ' in vocab else 'words'
+
+@cached_per_tokenizer
+def _token_bytes(tokenizer): # list of bytes; special tokens as line breaks
+    special, vocab = special_table(tokenizer), tokenizer.get_vocab()
+    style, found = _style(vocab), [b'\n']*len(special)
+    for token,i in vocab.items():
+        if not special[i]: found[i] = _bytes(token, style)
+    return found
+
+@cached_per_tokenizer
+def word_table(
+    tokenizer, # WordPiece, byte-level BPE, SentencePiece or BPE with </w>
+)->np.ndarray: # (2, ids) uint8: how each token begins, and how it ends
+    "Where words begin and end. Raises `ValueError` where the vocabulary marks no words. Lesson 3."
+    vocab = tokenizer.get_vocab()
+    if _style(vocab) not in _MARKS:
+        raise ValueError("WholeWordMasking finds words by '##', 'Ġ', '▁' or '</w>' in the vocabulary, "
+                         f'and none of these {len(vocab)} tokens has one: use BertMasking()')
+    table = np.array([_edges(piece) for piece in _token_bytes(tokenizer)], np.uint8).T
+    table[:, special_table(tokenizer)] = NEW
+    return table
+
+# %% ../nbs/31_denoising.ipynb #word-starts
+def _as_text(ids, tokenizer): # (text, character of each byte, the bytes of each token)
+    pieces = [_token_bytes(tokenizer)[i] for i in ids]
+    text = b''.join(pieces).decode('utf-8', 'surrogateescape')
+    sizes = [1]*len(text) if text.isascii() else [len(c.encode('utf-8', 'surrogateescape')) for c in text]
+    return text, np.repeat(np.arange(len(text)), sizes), pieces
+
+def _odd_starts(ids, tokenizer):
+    "`word_starts` of one row, by its text: for tokens that say nothing by themselves."
+    text, char_of, pieces = _as_text(ids, tokenizer)
+    unit, at = np.zeros(len(text), int), 0
+    for k,(i,j) in enumerate(word_spans(text)): # words have odd numbers, what is between them has even ones
+        unit[at:i], unit[i:j], at = 2*k, 2*k+1, j
+    unit[at:] = unit.max() + 2 if at else 0
+    unit[[c.isspace() for c in text]] = -1
+    ends = np.cumsum([len(p) for p in pieces])
+    first = ends - [len(p.lstrip()) or 1 for p in pieces] # of blank tokens the last byte
+    begins, after = unit[char_of[first]], unit[char_of[ends-1]]
+    spaced = [p[:1].isspace() for p in pieces]
+    lonely = np.array([p == b' ' for p in pieces])
+    go_on = ((begins[1:] == after[:-1]) & (after[:-1] >= 0) | lonely[:-1]) & ~np.array(spaced, bool)[1:]
+    return np.r_[True, ~go_on]
+
+def word_starts(
+    ids:np.ndarray, # (batch, length) token ids
+    tokenizer, # gives the table
+    spared:np.ndarray=None, # (batch, length) bool; each of these stands alone
+)->np.ndarray: # (batch, length) bool, True where a word begins
+    "Where the words of a batch begin, read from the tokens alone. Lesson 3."
+    (begins, ends), starts = word_table(tokenizer)[:, ids], np.ones(ids.shape, bool)
+    odd = ((begins == ODD) | (ends == ODD)).any(1)
+    begins, ends = begins[:, 1:], ends[:, :-1]
+    starts[:, 1:] = (begins == NEW) | ((begins == ALONE) | (begins != ends)) & (ends != ANY)
+    for i in np.flatnonzero(odd): starts[i] = _odd_starts(ids[i], tokenizer)
+    if spared is not None:
+        starts |= spared
+        starts[:, 1:] |= spared[:, :-1]
+    return starts
+
+# %% ../nbs/31_denoising.ipynb #c51809bd
+def sentence_ends(
+    ids:np.ndarray, # (length,) token ids
+    tokenizer, # whose they are
+)->np.ndarray: # (length,) bool, True for a token that closes a sentence
+    "Does a sentence end with this token? As `sentence_spans` says of the row's text. Lesson 3."
+    text, char_of, pieces = _as_text(ids, tokenizer)
+    last = np.searchsorted(char_of, [j-1 for _,j in sentence_spans(text)], 'right') - 1 # bytes
+    found = np.zeros(len(ids), bool)
+    found[np.searchsorted(np.cumsum([len(p) for p in pieces]), last, 'right')] = True
+    return found

@@ -268,3 +268,70 @@ def test_pictures():
     explorer = masking_explorer("the cat sat on the mat", MASKED, WholeWordMasking)
     explorer.children[0].value = 1.
     assert explorer.kwargs["prob"] == 1
+
+
+# ---- the experiment of lesson 31
+
+
+def test_the_answer_stands_in_nothing_that_a_model_reads():
+    from benchmarks.experiments.objectives import question
+    row, at = list(range(100, 164)), 30
+    for objective in ("causal", "masked", "span", "denoising"):
+        made = T5_MASKED if objective == "span" else MASKED
+        for both in (False, True):
+            read, written, place = question(objective, row, at, made, both)
+            assert row[at] not in read and row[at] not in (written or [])
+            right = set(row[at+1:]) & set(read)
+            assert right == (set(row[at+1:]) if both and objective != "causal" else set())
+            assert not set(row[at+1:]) & set(written or []) and place < len(written or read)
+
+
+def sentinels_for(made):
+    from copy import deepcopy
+    grown = deepcopy(made)
+    grown.add_special_tokens({"extra_special_tokens": [f"<extra_id_{i}>" for i in range(40)]})
+    return grown
+
+
+T5_MASKED = sentinels_for(MASKED)
+
+
+def test_every_objective_trains_is_kept_and_goes_on(tmp_path):
+    from benchmarks.bench import kept
+    from benchmarks.experiments.objectives import OBJECTIVES, Settings, main
+    small = Settings(reviews=40, held_out=20, vocab_size=400, batch_size=2, n_steps=2, eval_every=2, n_layer=2,
+                     n_embd=16, places=10, probes=20, seeds=(0,))
+    main(tmp_path/"found.json", small)
+    found = kept(tmp_path/"found.json")
+    assert [r["objective"] for r in found["runs"]] == [*OBJECTIVES]
+    scored = {r["objective"]: r["tokens_scored_per_step"] for r in found["runs"]}
+    assert scored["causal"] == 2*63 and scored["denoising"] == 2*64 and 0 < scored["masked"] < 2*64*.4
+    before = (tmp_path/"found.json").read_bytes()
+    main(tmp_path/"found.json", small)
+    assert (tmp_path/"found.json").read_bytes() == before, "what is there is not run again"
+
+
+def test_the_record_says_what_lesson_31_says():
+    from benchmarks.bench import kept, results
+    found = kept(results/"objectives.json")
+    last = {(r["objective"], r["seed"]): r["curve"][-1] for r in found["runs"]}
+    assert len(last) == 12 and {"cpu", "date", "torch"} <= set(found["machine"])
+    for seed in (0, 1, 2):
+        causal, masked, span, both = (last[name, seed] for name in ("causal", "masked", "span", "denoising"))
+        assert causal["both_right"] == causal["left_right"] > masked["both_right"] > span["both_right"] + .3
+        assert masked["both_right"] > masked["left_right"] + .15
+        assert abs(both["both_right"] - both["left_right"]) < .01
+
+
+def test_first_tokens_stay_and_last_ones_go_as_in_t5():
+    gone = [SpanCorruption().choose(40, numpy_generator(seed)) for seed in range(100)]
+    assert not any(row[0] for row in gone) and all(row[-1] for row in gone)
+
+
+def test_tokens_asked_in_a_row_follow_the_binomial_law():
+    from math import comb
+    from course_lm.labels import BertMasking
+    ids = torch.full((20_000, 126), 9)
+    labels = BertMasking()(ids, torch.zeros_like(ids, dtype=torch.bool), MASKED, 0)[1]
+    counts = np.bincount((labels != IGNORE_INDEX).sum(1).numpy(), minlength=127)
+    for k in range(8, 32): assert within(counts[k], len(ids), comb(126, k) * .15**k * .85**(126-k))
