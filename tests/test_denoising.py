@@ -299,8 +299,8 @@ T5_MASKED = sentinels_for(MASKED)
 def test_every_objective_trains_is_kept_and_goes_on(tmp_path):
     from benchmarks.bench import kept
     from benchmarks.experiments.objectives import OBJECTIVES, Settings, main
-    small = Settings(reviews=40, held_out=20, vocab_size=400, batch_size=2, n_steps=2, eval_every=2, n_layer=2,
-                     n_embd=16, places=10, probes=20, seeds=(0,))
+    few = dict(reviews=40, held_out=20, places=10, probes=20, seeds=(0,))
+    small = Settings(vocab_size=400, batch_size=2, n_steps=2, eval_every=2, n_layer=2, n_embd=16, **few)
     main(tmp_path/"found.json", small)
     found = kept(tmp_path/"found.json")
     assert [r["objective"] for r in found["runs"]] == [*OBJECTIVES]
