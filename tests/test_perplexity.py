@@ -49,7 +49,8 @@ def test_score_edges():
     with pytest.raises(ValueError, match='bytes is 0'): LMScore(1., 1, 0).bits_per_byte
     with pytest.raises(TypeError): LMScore(1., 1) + 3
     assert LMScore(1e6, 1).perplexity == math.inf and LMScore(math.inf, 2).perplexity == math.inf
-    assert math.isfinite(LMScore(709.7, 1).perplexity) and math.isnan(LMScore(math.nan, 1).perplexity)
+    assert math.isfinite(LMScore(709.7, 1).perplexity)
+    with pytest.raises(FloatingPointError, match='NaN nats'): LMScore(math.nan, 1)
     assert (LMScore(1., 1, 4) + LMScore(1., 1)).bytes is None
     assert LMScore(math.log(2)*6, 3, 12).bits_per_byte == pytest.approx(.5)
     assert LMScore(1., 2) == LMScore(1., 2) and 'tokens=0' in repr(LMScore(0., 0))
@@ -97,7 +98,7 @@ def test_infinite_and_broken_logits_stay_visible():
     logits[0, 0, 1] = -math.inf
     assert Perplexity().update(logits, labels).value == math.inf
     logits[0, 0] = math.nan
-    assert math.isnan(Perplexity().update(logits, labels).value)
+    with pytest.raises(FloatingPointError, match='NaN'): Perplexity().update(logits, labels)
     huge = torch.full((1, 2, 3), 1e30)
     assert token_nll(huge, torch.zeros(1, 2).long()).item() == pytest.approx(math.log(3))
 
@@ -533,3 +534,51 @@ def test_the_true_table_scores_the_true_perplexity():
     parts = [dict(input_ids=r, labels=r) for r in rows.split(50)]
     score = evaluate_lm(lambda input_ids: table[input_ids], parts)
     assert score.perplexity == pytest.approx(source.perplexity, rel=.03)
+
+def test_text_that_was_trained_on_scores_far_better(manual):
+    from course_lm.models import load_lm
+    _, tok, _, rows = manual
+    student, _ = load_lm('tiny-gpt')
+    leaked, clean = rows[:8], rows[8:16]
+    def gap(): # how many times worse the clean rows are
+        scores = [evaluate_lm(student, collated(tok, part, 8)).perplexity for part in (clean, leaked)]
+        return scores[0] / scores[1]
+    before = gap()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3)
+    for batch in collated(tok, leaked, 8)*8:
+        student(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert gap() > 3*before
+
+def test_label_smoothing_is_no_perplexity(manual):
+    model, tok, _, rows = manual
+    batch, = collated(tok, rows[:8], 8)
+    with torch.no_grad(): logits = model(**batch).logits[:, :-1].flatten(0, 1)
+    targets = batch['labels'][:, 1:].flatten()
+    plain, smooth = (F.cross_entropy(logits, targets, label_smoothing=s).exp().item() for s in (0, .1))
+    assert plain == pytest.approx(evaluate_lm(model, [batch]).perplexity, rel=1e-4) and smooth > 1.5*plain
+
+def test_a_first_token_for_free_looks_better(manual):
+    model, tok, _, rows = manual
+    bare = [{k: v[:, 1:] for k,v in b.items()} for b in collated(tok, rows, 8)]
+    score = evaluate_lm(model, bare)
+    assert score.tokens == sum(len(r)-2 for r in rows)
+    assert LMScore(score.nats, score.tokens + len(rows)).perplexity < .97*score.perplexity
+    a_row = torch.tensor(rows[:1])
+    with torch.no_grad(): out = model(a_row, labels=a_row)
+    assert out.loss.item() == pytest.approx(token_nll(out.logits, a_row).mean().item(), rel=1e-5)
+
+def test_an_untrained_model_is_nearly_uniform(manual):
+    from course_lm.models import new_model, tiny_gpt_config
+    model, tok, _, rows = manual
+    fresh = evaluate_lm(new_model(tiny_gpt_config(tok, max_length=256)), collated(tok, rows, 8)).perplexity
+    assert .8*len(tok) < fresh < 1.5*len(tok)
+    assert evaluate_lm(model, collated(tok, rows, 8)).perplexity < fresh/10
+    assert LMScore(8*math.log(50257), 8).perplexity == pytest.approx(50257)
+
+def test_bytes_of_a_text_outside_ascii(manual):
+    _, tok, *_ = manual
+    lengths, sample = token_bytes(tok), ' naïve 中文 🙂\n'
+    assert lengths[tok(sample)['input_ids']].sum().item() == len(sample.encode())
+    assert lengths[tok.eos_token_id] == 0 and lengths[tok.pad_token_id] == 0

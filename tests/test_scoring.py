@@ -396,3 +396,22 @@ def test_the_longer_answer_has_the_larger_sum(reader):
     model, tok, _ = reader
     short, long = score_texts(model, tok, ['I loved this film.', 'I loved this film from the first minute.'])
     assert long.nats > 1.5*short.nats and abs(long.bits_per_byte - short.bits_per_byte) < .3
+
+class Dialects(torch.nn.Module):
+    "Knows the tables of several languages, and finds out from what it has read which one a text is in."
+    def __init__(self, sources):
+        super().__init__()
+        self.tables = torch.stack([torch.tensor(s.transition).log() for s in sources])
+    def forward(self, input_ids):
+        spoken = self.tables[:, input_ids[:, :-1], input_ids[:, 1:]].cumsum(-1)
+        belief = torch.nn.functional.pad(spoken, (1, 0)).log_softmax(0)
+        return (belief[..., None] + self.tables[:, input_ids]).logsumexp(0)
+
+def test_small_strides_come_out_at_the_true_perplexity():
+    from course_lm.entropy import MarkovSource
+    dialects = [MarkovSource(n_states=12, concentration=1., seed=s) for s in range(6)]
+    book, model = torch.tensor(dialects[2].sample(10_000, generator=3)), Dialects(dialects)
+    apart, half, fine = (sliding_perplexity(model, book, 32, stride) for stride in (32, 16, 4))
+    assert apart.perplexity > 1.02*half.perplexity > 1.02*fine.perplexity/1.02
+    assert fine.perplexity == pytest.approx(dialects[2].perplexity, rel=.03)
+    assert fine.tokens == half.tokens == len(book) - 1
