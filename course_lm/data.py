@@ -6,13 +6,14 @@
 __all__ = ['python_docs', 'python_source', 'python_docstrings', 'train_tokenizer', 'load_imdb', 'load_wikitext']
 
 # %% ../nbs/00_data.ipynb #imports
-import ast, os, re, sysconfig, tokenize, warnings
+import ast, gzip, io, os, re, sysconfig, tokenize, warnings, zlib
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 from .support.checks import Count, Natural, Refused, WrongType, checked, kind
+from .support.files import plain_file, plain_files
 from .support.kinds import AllTexts
 from .support.words import WORD
 
@@ -198,22 +199,42 @@ def _from_hub(name, config, columns, expected):
     raise ValueError(f'{name} has the columns {ds.column_names}. Expected {sorted(columns)}')
 
 # %% ../nbs/00_data.ipynb #0ae32814
+_most = 2*10**9 # bytes of a table, unpacked: a small file can hold any number of them
+def _check_size(path, size):
+    if size > _most: raise ValueError(f'{path} holds more than {_most:,} bytes, unpacked: it is not read')
+def _unpacked(path): # a file of text, packed or not, as bytes
+    try:
+        with (gzip.open if path.suffix == '.gz' else open)(path, 'rb') as f: text = f.read(_most + 1)
+    except (EOFError, OSError, zlib.error) as e:
+        raise ValueError(f'{path} is not a CSV file that can be unpacked: {e}') from e
+    _check_size(path, len(text))
+    return io.BytesIO(text)
+def _read_parquet(path): # a pyarrow.Table, some rows at a time
+    import pyarrow as pa, pyarrow.parquet as pq
+    parts, size = [], 0
+    with pq.ParquetFile(path) as f:
+        for batch in f.iter_batches(1000):
+            parts.append(batch)
+            size += batch.nbytes
+            _check_size(path, size)
+        return pa.Table.from_batches(parts, f.schema_arrow)
 def _read_table(path, header=0): # one .csv, .csv.gz or .parquet file -> pyarrow.Table
-    import pandas as pd, pyarrow as pa, pyarrow.parquet as pq
-    if path.stat().st_size == 0: raise ValueError(f'{path} is empty')
+    import pandas as pd, pyarrow as pa
+    if plain_file(path).stat().st_size == 0: raise ValueError(f'{path} is empty')
     if path.suffix == '.parquet':
-        try: return pq.read_table(path)
+        try: return _read_parquet(path)
         except (pa.ArrowInvalid, OSError) as e:
             raise ValueError(f'{path} is not a parquet file that can be read: {e}') from e
-    try: df = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8', header=header)
-    except (ValueError, EOFError, OSError) as e:
+    text = _unpacked(path)
+    try: df = pd.read_csv(text, dtype=str, keep_default_na=False, encoding='utf-8', header=header)
+    except ValueError as e:
         raise ValueError(f'{path} is not a CSV file in UTF-8 that can be read: {e}') from e
-    return pa.Table.from_pandas(df, preserve_index=False)
+    if isinstance(df.index, pd.RangeIndex): return pa.Table.from_pandas(df, preserve_index=False)
+    raise ValueError(f'{path} has more fields in its rows than in its first line: a text that holds a comma '
+                     'must stand in quotation marks')
 def _files(folder, *suffixes): # {split: files} in the order of their names
     found = {}
-    for p in sorted(folder.rglob('*')):
-        if not p.name.lower().endswith(suffixes) or p.name.startswith('.') or not p.is_file(): continue
-        found.setdefault(_split_of(p), []).append(p)
+    for p in plain_files(folder, suffixes): found.setdefault(_split_of(p), []).append(p)
     return {s: found[s] for s in ('train', 'valid', 'test', 'unsupervised') if s in found}
 
 # %% ../nbs/00_data.ipynb #eaed38cf
@@ -222,7 +243,10 @@ _imdb_layouts = ('an aclImdb folder, movie_data.csv[.gz] (columns review, sentim
 _said = {'0': 0, '1': 1, '-1': -1, '0.0': 0, '1.0': 1, 'neg': 0, 'pos': 1, 'negative': 0, 'positive': 1}
 def _imdb_table(t, split, path): # check and clean one file: text, label, and rating, movie, file if present
     import pyarrow as pa
-    t = t.rename_columns([{'review': 'text', 'sentiment': 'label'}.get(c, c) for c in t.column_names])
+    names = [{'review': 'text', 'sentiment': 'label'}.get(c, c) for c in t.column_names]
+    if len(set(names)) < len(names):
+        raise ValueError(f'{path} has the columns {t.column_names}. Expected one of texts and one of labels')
+    t = t.rename_columns(names)
     if split == 'unsupervised' and 'label' not in t.column_names:
         t = t.append_column('label', pa.array([-1]*len(t)))
     if not {'text', 'label'} <= set(t.column_names):
@@ -235,6 +259,9 @@ def _imdb_table(t, split, path): # check and clean one file: text, label, and ra
     if bad is not None:
         said = t['label'][bad].as_py()
         raise ValueError(f'{path}, row {bad}: the label is {said!r}. Expected one of {sorted(allowed)}')
+    held = t['text'].type
+    if not (pa.types.is_string(held) or pa.types.is_large_string(held)):
+        raise ValueError(f'{path}: a column is of the wrong type. Expected text: string, not {held}')
     if t['text'].null_count: raise ValueError(f"{path}: {t['text'].null_count} of {len(t)} texts are missing")
     return t.set_column(t.column_names.index('label'), 'label', pa.array(label, pa.int64()))
 def _imdb_dataset(tables, path):
@@ -245,7 +272,7 @@ def _imdb_dataset(tables, path):
     cols = [c for c in kinds if all(c in t.column_names for t in tables)]
     features = Features({c: kinds[c] for c in cols})
     try: t = pa.concat_tables([t.select(cols).cast(features.arrow_schema) for t in tables])
-    except pa.ArrowInvalid as e:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise ValueError(f'{path}: a column is of the wrong type. '
                          f'Expected text: string, label and rating: whole numbers. {e}') from e
     return Dataset(t, info=DatasetInfo(features=features))
@@ -253,12 +280,15 @@ def _imdb_dataset(tables, path):
 # %% ../nbs/00_data.ipynb #6715d8c6
 def _numbered(folder): # [(number of a review, rating, file)]; a name is "<number>_<rating>.txt"
     found = []
-    for p in folder.glob('*.txt'):
+    for p in plain_files(folder, ('.txt',)):
         m = re.fullmatch(r'(\d+)_(\d+)\.txt', p.name)
         if not m: raise ValueError(f'{p}: expected a name like 0_9.txt, a number and the rating')
         found.append((int(m[1]), int(m[2]), p))
     if not found: raise ValueError(f'{folder} has no reviews. Expected files like 0_9.txt')
     return sorted(found)
+def _text(path): # of a plain file
+    try: return path.read_text(encoding='utf-8')
+    except UnicodeDecodeError as e: raise ValueError(f'{path} is not text in UTF-8: {e}') from e
 def _acl_folder(root, split, names): # one split of the folder layout
     import pyarrow as pa
     rows = []
@@ -267,9 +297,9 @@ def _acl_folder(root, split, names): # one split of the folder layout
         if not folder.is_dir():
             raise ValueError(f'{folder} is missing: '
                              'a split needs both pos and neg, or every label would be the same')
-        movies = re.findall(r'tt\d+', urls.read_text(encoding='utf-8')) if urls.exists() else []
+        movies = re.findall(r'tt\d+', _text(plain_file(urls, root))) if urls.exists() else []
         for i,stars,p in _numbered(folder):
-            text, movie = p.read_text(encoding='utf-8'), movies[i] if i < len(movies) else None
+            text, movie = _text(p), movies[i] if i < len(movies) else None
             file = f'{split}/{name}/{p.name}'
             rows.append(dict(text=text, label=label, rating=stars or None, movie=movie, file=file))
     t = pa.Table.from_pylist(rows)
@@ -285,7 +315,7 @@ def load_imdb(
     from datasets import DatasetDict
     root = _here(source, _imdb_layouts)
     if root is None: return _from_hub(source or 'stanfordnlp/imdb', None, {'text', 'label'}, _imdb_layouts)
-    if root.is_file(): found = {_split_of(root): [root]}
+    if not root.is_dir(): found = {_split_of(root): [root]}
     else:
         root = root/'aclImdb' if (root/'aclImdb').is_dir() else root
         pairs = [s for s in ('train', 'test') if (root/s/'neg').is_dir() or (root/s/'pos').is_dir()]
@@ -308,9 +338,8 @@ def _lines(path): # the rows of one file, as the hub has them: a line each, newl
             raise ValueError(f'{path} has the columns {t.column_names}. Expected text')
         rows = t[name].to_pylist()
         return rows[1:] if rows[:1] == ['text'] else rows
-    try:
-        with path.open(encoding='utf-8') as f: return [l if l.strip() else '' for l in f]
-    except UnicodeDecodeError as e: raise ValueError(f'{path} is not text in UTF-8: {e}') from e
+    text = _text(plain_file(path, most=_most))
+    return [l if l.strip() else '' for l in io.StringIO(text, newline=None)]
 def _articles(rows): # a heading " = Title = " opens an article
     text = ''.join(r if r.endswith('\n') else r+'\n' for r in rows)
     return [a for a in re.split(r'(?m)^(?= = [^=\n]+ = ?$)', text) if a.strip()]
@@ -333,7 +362,7 @@ def load_wikitext(
         ds = _from_hub(name, config, {'text'}, _wikitext_layouts)
         rows = {_splits.get(s, s): list(d['text']) for s,d in ds.items()}
     else:
-        found = {_split_of(root): [root]} if root.is_file() else _files(root, *_wikitext_suffixes)
+        found = _files(root, *_wikitext_suffixes) if root.is_dir() else {_split_of(root): [root]}
         if not found:
             raise ValueError(f'{root} holds none of {_wikitext_suffixes}. Expected {_wikitext_layouts}')
         rows = {s: [r for p in ps for r in _lines(p)] for s,ps in found.items()}

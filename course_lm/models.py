@@ -16,7 +16,7 @@ from torch import nn
 
 from .support.checks import (
     Count, Flag, NewFolder, NotAll, OneOf, Refused, Seed, Text, Whole, WrongType, checked, is_a, kind)
-from .support.files import read_json, whole_folder
+from .support.files import check_model_folder, check_size, read_json, reading, whole_folder
 from .support.inputs import check_vocab, is_causal, savable
 from .support.kinds import AnyTexts, FloatType, Model, Texts, Tokenizer, check_texts
 from .support.machine import quiet
@@ -221,28 +221,6 @@ def _where(name, head):
                                 "model on the hub such as 'distilgpt2'")
     return name
 
-# %% ../nbs/02_models.ipynb #5a4950f1
-_no_answer = {'GatedRepoError', 'RepositoryNotFoundError', 'LocalEntryNotFoundError', 'OfflineModeIsEnabled',
-              'ConnectionError', 'ConnectError', 'ConnectTimeout', 'ReadTimeout'}
-def _chain(e):
-    while e is not None:
-        yield type(e).__name__, str(e)
-        e = e.__cause__ or e.__context__
-def _hub_said_no(e): return any(name in _no_answer for name,_ in _chain(e))
-def _unreachable(name, e):
-    "What a failed download means, and what to do about it."
-    names, text = zip(*_chain(e))
-    text = ' '.join(text)
-    if 'GatedRepoError' in names or 'gated repo' in text:
-        return PermissionError(f'{name!r} is gated: accept its licence on its page on the hub, make a token '
-                               'there, and run `hf auth login`')
-    if 'RepositoryNotFoundError' in names or 'not a valid model identifier' in text:
-        return FileNotFoundError(f'{name!r} is neither a folder here nor a model on the hub (or it is '
-                                 'private: run `hf auth login`). Look for a typing error')
-    return ConnectionError(f'{name!r} is no folder here, and the hub could not be reached (or is switched '
-                           f'off by HF_HUB_OFFLINE). Once connected, run load_lm({name!r}) to keep a copy; '
-                           "without a network, load_lm('tiny') and any folder that save_lm wrote work")
-
 # %% ../nbs/02_models.ipynb #168fc989-1
 _of_tokenizers = ('tokenizer.', 'vocab', 'merges', 'spiece', 'sentencepiece', 'tekken')
 def _tokenizer(where):
@@ -251,8 +229,7 @@ def _tokenizer(where):
     none = FileNotFoundError(f'{where} holds no tokenizer: save it beside the model, as save_lm does')
     names = os.listdir(where) if os.path.isdir(where) else _of_tokenizers
     if not any(name.startswith(_of_tokenizers) for name in names): raise none
-    try: return AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError) as e: raise (_unreachable(where, e) if _hub_said_no(e) else none) from e
+    with reading(where): return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
 
 # %% ../nbs/02_models.ipynb #heads
 _heads = {
@@ -348,15 +325,17 @@ def _from_files(name, head, labels, tokenizer):
     "The same from a folder or from the hub."
     from transformers import AutoConfig
     where = _where(name, head)
-    try: config = AutoConfig.from_pretrained(where)
-    except OSError as e: raise _unreachable(where, e) from e
+    held = check_model_folder(where) if os.path.isdir(where) else None
+    with reading(where): config = AutoConfig.from_pretrained(where, trust_remote_code=False)
     names = config.id2label
     _set_labels(config, head, labels)
     cls = _auto_class(config, head, repr(name))
     if tokenizer is None: tokenizer = _tokenizer(where)
-    how = dict(dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True)
-    try: model, info = cls.from_pretrained(where, config=config, **how)
-    except OSError as e: raise (_unreachable(where, e) if _hub_said_no(e) else e) from e
+    how = dict(dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, config=config,
+               use_safetensors=True)
+    with reading(where):
+        if held: check_size(cls, config, held)
+        model, info = cls.from_pretrained(where, trust_remote_code=False, **how)
     other = [k if isinstance(k, str) else k[0] for k in info['mismatched_keys']]
     new = {*info['missing_keys'], *other}
     _check_kept_head(model, new, names, labels, where)

@@ -76,7 +76,11 @@ def prepare(a, theirs=None):
     else: _make(a, folder, files, theirs)
     tokens = {name: np.load(folder/f'{name}.npy', mmap_mode='r') for name in ('train', 'valid', 'test')}
     report = json.loads((folder/'report.json').read_text())
-    return AutoTokenizer.from_pretrained(folder/'tokenizer'), tokens, report
+    return _tokenizer(folder), tokens, report
+
+
+def _tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder/'tokenizer', trust_remote_code=False)
 
 
 def _files(a):
@@ -86,7 +90,7 @@ def _files(a):
 
 
 def _check_prepared(a, folder, files, theirs):
-    if theirs and AutoTokenizer.from_pretrained(folder/'tokenizer').get_vocab() != theirs.get_vocab():
+    if theirs and _tokenizer(folder).get_vocab() != theirs.get_vocab():
         raise SystemExit(f'{folder} holds tokens of another tokenizer than that of --start {a.start}: '
                          'take another --work')
     was = json.loads((folder/'report.json').read_text())['files']

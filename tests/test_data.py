@@ -3,6 +3,7 @@ import csv, gzip, hashlib, os, re, subprocess, sys
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from course_lm import cli, data
@@ -375,3 +376,76 @@ def test_wikitext_says_what_is_wrong(tmp_path, no_network):
     (tmp_path / "valid.parquet").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"valid\.parquet is not a parquet file"):
         load_wikitext(tmp_path / "valid.parquet")
+
+
+# ---- Folders and files of strangers
+
+
+def acl_folder(root, name, make):
+    "Four reviews, and one more that `make` makes."
+    for part in ("train/neg", "train/pos", "test/neg", "test/pos"):
+        (root / part).mkdir(parents=True)
+        (root / part / "0_9.txt").write_text("text")
+    make(root / "train/pos" / name)
+    return root
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes and devices")
+@pytest.mark.parametrize("make, text", [
+    (os.mkfifo, "is no plain file"), (lambda p: p.symlink_to("/dev/zero"), "leaves the folder"),
+    (lambda p: p.symlink_to("/etc/hostname"), "leaves the folder"),
+    (lambda p: p.write_bytes(b"\xff\xfe"), "is not text in UTF-8")])
+def test_what_is_no_review_is_named_and_never_opened(tmp_path, make, text):
+    with pytest.raises(ValueError, match=rf"1_9\.txt.* {text}"):
+        load_imdb(acl_folder(tmp_path / "acl", "1_9.txt", make))
+    make(tmp_path / "wiki.txt")
+    if "UTF-8" in text or make is os.mkfifo:
+        with pytest.raises(ValueError, match=rf"wiki\.txt.* {text}"): load_wikitext(tmp_path / "wiki.txt")
+
+
+def test_links_within_a_folder_and_to_a_folder_are_followed(tmp_path):
+    folder = acl_folder(tmp_path / "acl", "1_9.txt", lambda p: p.symlink_to(p.with_name("0_9.txt")))
+    (tmp_path / "link").symlink_to(folder)
+    assert load_imdb(tmp_path / "link")["train"]["text"][:] == ["text"] * 3
+
+
+def test_the_cache_of_the_hub_keeps_its_files_beside_the_folder(tmp_path):
+    blob, folder = tmp_path / "blobs" / "a1b2", tmp_path / "snapshots" / "c3"
+    for p in (blob.parent, folder): p.mkdir(parents=True)
+    blob.write_text("review,sentiment\ngood,1\nbad,0\n")
+    (folder / "train.csv").symlink_to("../../blobs/a1b2")
+    assert load_imdb(folder)["train"]["label"][:] == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_a_small_file_that_holds_too_much_is_refused(tmp_path, monkeypatch, name):
+    import course_lm.data
+    rows = pd.DataFrame(dict(text=["x" * 1000] * 5000, label=1))
+    path = tmp_path / name
+    rows.to_parquet(path) if name.endswith("parquet") else rows.to_csv(path, index=False)
+    assert len(load_imdb(path)["train"]) == 5000
+    monkeypatch.setattr(course_lm.data, "_most", 3_000_000)
+    assert name == "a.csv" or path.stat().st_size < 200_000
+    with pytest.raises(ValueError, match=rf"{name} holds more than 3,000,000 bytes"): load_imdb(path)
+
+
+def test_a_comma_in_a_text_loses_nothing(tmp_path):
+    path = tmp_path / "movie_data.csv"
+    path.write_text("review,sentiment\nA good film, really,1\nBad acting, boring plot,0\n")
+    with pytest.raises(ValueError, match=r"movie_data\.csv has more fields in its rows .* quotation marks"):
+        load_imdb(path)
+    path.write_text('review,sentiment\n"A good film, really",1\n')
+    assert load_imdb(path)["train"]["text"][:] == ["A good film, really"]
+
+
+@pytest.mark.parametrize("name, columns", [
+    ("both.parquet", dict(review=["a"], text=["b"], label=[1])),
+    ("lists.parquet", dict(text=[["a"]], label=[1])),
+    ("none.parquet", dict(text=[None, "a"], label=[0, 1])),
+    ("half.parquet", dict(text=["a"], label=[.5])), ("bytes.parquet", dict(text=[b"a"], label=[1])),
+    ("numbers.parquet", dict(text=[1, 2], label=[0, 1]))])
+def test_tables_that_are_not_as_expected_are_named(tmp_path, name, columns):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    pq.write_table(pa.table(columns), tmp_path / name)
+    with pytest.raises(ValueError, match=re.escape(name)): load_imdb(tmp_path / name)

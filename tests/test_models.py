@@ -1,6 +1,6 @@
 """Lesson 02 beyond its notebook: every head, folders, what the hub says, odd pad tokens."""
 
-import copy, json, math, os, subprocess, sys
+import copy, json, math, os, re, subprocess, sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -602,3 +602,122 @@ def test_a_twin_has_the_head_of_its_kind(tok):
     before = config.to_dict()
     assert new_model(config, tokenizer=train_tokenizer(texts, 280)).config.vocab_size == 280
     assert config.to_dict() == before
+
+
+# Folders of strangers
+
+
+def edited(folder, name='config.json', **changes):
+    "The folder, with some fields of a JSON file changed."
+    held = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+    (folder / name).write_text(json.dumps(held | changes))
+    return folder
+
+
+def cut(folder):
+    path = folder / 'model.safetensors'
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickled(folder):
+    torch.save({'a': torch.ones(1)}, folder / 'pytorch_model.bin')
+    (folder / 'model.safetensors').unlink()
+
+
+def linked(folder):
+    (folder / 'model.safetensors').rename(folder.parent / 'outside.safetensors')
+    (folder / 'model.safetensors').symlink_to('../outside.safetensors')
+
+
+def indexed(folder):
+    (folder / 'model.safetensors').rename(folder.parent / 'outside.safetensors')
+    edited(folder, 'model.safetensors.index.json', weight_map={'a': '../outside.safetensors'})
+
+
+def piped(folder):
+    (folder / 'tokenizer.json').unlink()
+    os.mkfifo(folder / 'tokenizer.json')
+
+
+WRONG = {
+    'config.json is no JSON': lambda d: (d / 'config.json').write_text('{'),
+    'config.json is a list': lambda d: (d / 'config.json').write_text('[]'),
+    'config.json too long': lambda d: (d / 'config.json').write_text(' ' * 10_000_001),
+    'model_type 5': lambda d: edited(d, model_type=5),
+    'a number as a word': lambda d: edited(d, n_layer='two'),
+    'another shape': lambda d: edited(d, n_embd=64),
+    'a huge vocabulary': lambda d: edited(d, vocab_size=10**11),
+    'a million layers': lambda d: edited(d, n_layer=10**6),
+    'weights cut short': cut,
+    'weights empty': lambda d: (d / 'model.safetensors').write_bytes(b''),
+    'weights whose header is no end': lambda d: (d / 'model.safetensors').write_bytes(b'\xff' * 99),
+    'tokenizer.json {}': lambda d: (d / 'tokenizer.json').write_text('{}'),
+    'tokenizer.json no JSON': lambda d: (d / 'tokenizer.json').write_text('{'),
+    'an index that is a list': lambda d: (d / 'model.safetensors.index.json').write_text('[]'),
+    'a pickle': pickled,
+    'a link out': linked,
+    'an index out': indexed,
+    'a pipe': piped,
+}
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='links and pipes')
+@pytest.mark.parametrize('what', WRONG)
+def test_what_is_wrong_in_a_folder_is_said_in_a_line_that_names_it(tok, lm, tmp_path, what):
+    folder = save_lm(lm, tok, tmp_path / 'm')
+    WRONG[what](folder)
+    for head in ('causal', 'sequence-classification'):
+        with pytest.raises(ValueError, match=re.escape(str(folder))) as e:
+            load_lm(folder, head)
+        assert '\n' not in str(e.value)
+
+
+def test_a_pickle_is_refused_by_name_and_read_beside_weights_by_nobody(tok, lm, tmp_path):
+    folder = save_lm(lm, tok, tmp_path / 'm')
+    (folder / 'pytorch_model.bin').write_bytes(b'no pickle')
+    same(logits(load_lm(folder)[0]), logits(lm))
+    (folder / 'model.safetensors').unlink()
+    with pytest.raises(ValueError, match=r'pytorch_model\.bin, which may run any code'):
+        load_lm(folder)
+
+
+CODE = """
+open({flag!r}, 'w').write('x')
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+class C(GPT2Config): model_type = 'evil'
+class M(GPT2LMHeadModel): config_class = C
+class T(PreTrainedTokenizerFast): pass
+"""
+
+
+@pytest.mark.parametrize('kind', ['evil', 'gpt2'])
+@pytest.mark.parametrize('head', ['causal', 'sequence-classification'])
+def test_code_in_a_folder_is_never_run_nor_asked_about(tok, lm, tmp_path, kind, head, monkeypatch):
+    folder, flag = save_lm(lm, tok, tmp_path / 'm'), tmp_path / 'was run'
+    heads = ['CausalLM', 'MaskedLM', 'SequenceClassification']
+    names = {'AutoConfig': 'evil.C'} | {f'AutoModelFor{h}': 'evil.M' for h in heads}
+    edited(folder, model_type=kind, auto_map=names)
+    edited(folder, 'tokenizer_config.json', auto_map={'AutoTokenizer': [None, 'evil.T']})
+    (folder / 'evil.py').write_text(CODE.format(flag=str(flag)))
+
+    def asked(*question):
+        raise AssertionError(f'asked: {question}')
+
+    monkeypatch.setattr('builtins.input', asked)
+    if kind == 'gpt2':
+        assert type(load_lm(folder, head)[0]).__module__.startswith('transformers.')
+    else:
+        with pytest.raises(ValueError, match='brings code of its own, which is never run'):
+            load_lm(folder, head)
+    assert not flag.exists()
+
+
+def test_the_cache_of_the_hub_links_to_files_beside_its_folder(tok, lm, tmp_path):
+    saved = save_lm(lm, tok, tmp_path / 'm')
+    folder, blobs = tmp_path / 'repo' / 'snapshots' / 'a1', tmp_path / 'repo' / 'blobs'
+    for p in (folder, blobs):
+        p.mkdir(parents=True)
+    for p in saved.iterdir():
+        p.rename(blobs / p.name)
+        (folder / p.name).symlink_to(f'../../blobs/{p.name}')
+    same(logits(load_lm(folder)[0]), logits(lm))

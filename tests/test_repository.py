@@ -61,6 +61,17 @@ def test_nothing_is_unpickled_and_no_star_is_imported(module):
                          re.M), "the library sets no warning filters"
 
 
+@pytest.mark.parametrize("path", [p for f in ("course_lm", "runs", "benchmarks", "scripts")
+                                  for p in sorted((root / f).rglob("*.py"))], ids=lambda p: p.name)
+def test_no_code_of_a_stranger_is_run(path):
+    text = path.read_text(encoding="utf-8")
+    calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
+    loads = [n for n in calls if ast.unparse(n.func).endswith("from_pretrained")
+             and "Embedding" not in ast.unparse(n.func)]
+    assert not [said for said in map(ast.unparse, loads) if "trust_remote_code=False" not in said]
+    assert "trust_remote_code=True" not in text
+
+
 @pytest.mark.parametrize("module", modules)
 def test_public_names_say_what_they_are(module):
     tree = ast.parse(source_of(module).read_text(encoding="utf-8"))

@@ -6,9 +6,33 @@
 __all__ = ['check_folder', 'whole_folder', 'fingerprint', 'text_key']
 
 # %% ../../nbs/support/files.ipynb #imports
-import ctypes, errno, hashlib, json, os, secrets, shutil, sys
+import ctypes, errno, hashlib, json, math, os, secrets, shutil, stat, sys
 from contextlib import contextmanager
 from pathlib import Path
+
+# %% ../../nbs/support/files.ipynb #plain-file
+def plain_file(
+    path, # a file that somebody else wrote
+    root=None, # the folder that it must not leave, by `..` or a link; None: it was asked for by its own name
+    most:int=2*10**9, # bytes
+)->Path: # as it was given
+    """Raises `ValueError` for a pipe or a device, for what leaves `root`, and for more bytes than `most`;
+    nothing is opened. `OSError` where there is nothing."""
+    path = Path(path)
+    if root is not None: inside(root, path.absolute())
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode): raise ValueError(f'{path} is no plain file: it is not read')
+    if state.st_size > most: raise ValueError(f'{path} is longer than {most:,} bytes: it is not read')
+    return path
+def plain_files(
+    folder, # of a stranger
+    suffixes:tuple=('',), # how the names of those end that will be read; hidden ones are left out
+    most:int=2*10**9, # bytes of each
+)->list: # of Path, by name
+    "The files of a folder and of those below, each a `plain_file` that does not leave it."
+    folder = Path(folder)
+    found = [p for p in sorted(folder.rglob('*')) if p.name.lower().endswith(suffixes)]
+    return [plain_file(p, folder, most) for p in found if not p.name.startswith('.') and not p.is_dir()]
 
 # %% ../../nbs/support/files.ipynb #ebad0005
 _marker = '.course_lm.json' # lists the files of a folder that we wrote
@@ -22,10 +46,8 @@ def read_json(
     max_bytes:int=10_000_000, # a longer file is not read
 ): # what the file holds
     "A stranger's JSON file. Raises `ValueError` for one too long or no JSON, `OSError` where there is none."
-    path = Path(path)
-    with open(path, 'rb') as f: text = f.read(max_bytes + 1)
-    if len(text) > max_bytes: raise ValueError(f'{path} is longer than {max_bytes:,} bytes: it is not read')
-    try: return json.loads(text)
+    path = plain_file(path, most=max_bytes)
+    try: return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as e: raise ValueError(f'{path} is no JSON file: {e}') from None
 
 # %% ../../nbs/support/files.ipynb #8bbaf07e
@@ -156,13 +178,95 @@ def whole_folder(
 # %% ../../nbs/support/files.ipynb #3d66f270
 def inside(
     folder, # where files are read
-    name:str, # a file's name, as it stands in a stranger's file
+    name, # a file's name, as it stands in a stranger's file
 )->Path: # the file
     "The path of a file in a folder. Raises `ValueError` where `..`, a link or an absolute name leaves it."
     folder = Path(folder).resolve()
-    path = (folder/name).resolve()
-    if not path.is_relative_to(folder): raise ValueError(f'{name!r} leaves the folder {str(folder)!r}')
-    return path
+    path, kept = (folder/name).resolve(), folder
+    if folder.parent.name == 'snapshots': kept = folder.parents[1]/'blobs' # the hub's cache: links to there
+    if path.is_relative_to(folder) or path.is_relative_to(kept): return path
+    raise ValueError(f'{str(name)!r} leaves the folder {str(folder)!r}')
+
+# %% ../../nbs/support/files.ipynb #model-folder
+_pickled = '.bin', '.pt', '.pth', '.pkl', '.pickle', '.ckpt', '.joblib', '.h5', '.msgpack'
+def _header(path): # name -> shape of the tensors in a .safetensors file
+    with open(path, 'rb') as f:
+        size = int.from_bytes(f.read(8), 'little')
+        text = f.read(min(size, 10**8))
+    try: return {k: v['shape'] for k,v in json.loads(text).items() if k != '__metadata__'}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError(f'{path} is no whole safetensors file') from None
+def check_model_folder(
+    folder, # of a stranger, with a config.json
+)->dict: # name -> shape of each tensor in it
+    """Raises `ValueError` for a model kept as a pickle, for files that are none or that leave the folder, and
+    for a config.json that is not one."""
+    folder = Path(folder)
+    names = {p.name: p for p in plain_files(folder, most=10**12) if p.parent == folder}
+    config = read_json(names['config.json'])
+    if not isinstance(config, dict): raise ValueError(f'{names["config.json"]} is no config: it has no names')
+    weights = [p for n,p in names.items() if n.endswith('.safetensors')]
+    pickles = sorted(n for n in names if n.endswith(_pickled))
+    if pickles and not weights:
+        raise ValueError(f'{folder} holds {pickles[0]}, which may run any code when it is opened: it is never '
+                         'read. Save the model as model.safetensors')
+    index = names.get('model.safetensors.index.json')
+    parts = read_json(index) if index else {}
+    try: named = {str(name) for name in parts.get('weight_map', {}).values()}
+    except AttributeError: raise ValueError(f'{index} names no files') from None
+    for name in named: inside(folder, name)
+    return {k: shape for p in weights for k,shape in _header(p).items()}
+
+# %% ../../nbs/support/files.ipynb #check-size
+def check_size(
+    cls, # of a model
+    config, # which somebody else wrote
+    held:dict, # name -> shape of the tensors that are there to fill it
+):
+    "Raises `ValueError` where a config asks for far more than its files hold; only shapes are made."
+    import torch
+    depth = getattr(config, 'num_hidden_layers', 0)
+    if depth > 100 + len(held):
+        raise ValueError(f'its config asks for {depth:,} layers, and its files hold {len(held)} tensors')
+    with torch.device('meta'): asked = sum(p.numel() for p in cls.from_config(config).parameters())
+    there = sum(math.prod(shape) for shape in held.values())
+    if asked <= 10**8 + 4*there: return
+    raise ValueError(f'its config asks for {asked:,} numbers, and its files hold {there:,}')
+
+# %% ../../nbs/support/files.ipynb #what-went-wrong
+_no_answer = {'GatedRepoError', 'RepositoryNotFoundError', 'LocalEntryNotFoundError', 'OfflineModeIsEnabled',
+              'ConnectionError', 'ConnectError', 'ConnectTimeout', 'ReadTimeout'}
+def _causes(e):
+    while e is not None:
+        yield type(e).__name__, str(e)
+        e = e.__cause__ or e.__context__
+def hub_said_no(e): return any(name in _no_answer for name,_ in _causes(e))
+def unreachable(name, e):
+    "What a failed download means, and what to do about it."
+    names, text = zip(*_causes(e))
+    text = ' '.join(text)
+    if 'GatedRepoError' in names or 'gated repo' in text:
+        return PermissionError(f'{name!r} is gated: accept its licence on its page on the hub, make a token '
+                               'there, and run `hf auth login`')
+    if 'RepositoryNotFoundError' in names or 'not a valid model identifier' in text:
+        return FileNotFoundError(f'{name!r} is neither a folder here nor a model on the hub (or it is '
+                                 'private: run `hf auth login`). Look for a typing error')
+    return ConnectionError(f'{name!r} is no folder here, and the hub could not be reached (or is switched '
+                           f'off by HF_HUB_OFFLINE). Once connected, run load_lm({name!r}) to keep a copy; '
+                           "without a network, load_lm('tiny') and any folder that save_lm wrote work")
+@contextmanager
+def reading(
+    where, # a folder, or a name on the hub
+):
+    "What other libraries say of files that are broken or cannot be had, in a line that names them."
+    try: yield
+    except Exception as e:
+        said = ' '.join(str(e).split())
+        asked = isinstance(e, OSError) and 'safetensors' not in said or hub_said_no(e)
+        if asked and not os.path.isdir(where): raise unreachable(where, e) from e
+        if 'trust_remote_code' in said: said = 'it brings code of its own, which is never run'
+        if isinstance(e, (ValueError, OSError)) and str(where) in said: raise
+        raise ValueError(f'{where} cannot be loaded: {said[:300]}') from e
 
 # %% ../../nbs/support/files.ipynb #b41eb099-1
 def _as_json(value):
