@@ -383,7 +383,8 @@ def _go_on(run, checkpoints):
     saved, name = checkpoints.read() if checkpoints.resume else None, None
     if saved:
         then = saved['state']
-        falling = then['decay_from'] is not None and len(then['steps']) > then['decay_from']
+        fall = then.get('decay_from') # of train_loop's checkpoints it is not known
+        falling = fall is not None and len(then['steps']) > fall
         if falling and then['planned'] != [run.planned, run.recipe.minutes, run.recipe.decay]:
             name = 'before-decay'
     checkpoints.open(run, name)

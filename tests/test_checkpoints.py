@@ -8,6 +8,7 @@ from course_lm import finetuning as ft
 from course_lm.checkpoints import Checkpoints
 from course_lm.labels import BertMasking, LMCollator
 from course_lm.models import load_lm
+from course_lm.pretraining import pretrain
 from tests.toys import a_model, chunks, loaders, same, toks
 
 pytestmark = [pytest.mark.filterwarnings(f'ignore::{kind}') for kind in ('FutureWarning', 'UserWarning')]
@@ -91,6 +92,11 @@ def test_another_run_is_refused(changed, said, kept):
     with pytest.raises(ValueError, match=said): a_run(kept, **changed())
     with pytest.raises(ValueError, match='take the same settings, another folder, or resume=False'):
         a_run(kept, **changed())
+
+def test_pretrain_says_that_a_checkpoint_is_of_another_loop(kept):
+    with pytest.raises(ValueError, match='belongs to another run'):
+        pretrain(a_model(), toks[False], np.array(chunks()['train']['input_ids']), n_steps=9, batch_size=4,
+                 checkpoints=Checkpoints(kept), progress=False)
 
 @pytest.fixture(scope='module')
 def kept(tmp_path_factory):

@@ -1,6 +1,7 @@
-"""python -m tests.fuzz --all [--only REGEX] [--results FILE]: every odd call, or those whose target matches.
+"""python -m tests.fuzz --all: every odd call; or --only REGEX: those whose target matches.
 
-A run that was stopped goes on where it was. Results: one JSON line a call. `--table` counts what is there.
+A run that was stopped goes on where it was. Results: one JSON line a call, in `_run/`. Without
+`--all` and `--only` it counts what is there.
 """
 import argparse, json, os, re, tempfile
 from collections import Counter
@@ -30,7 +31,8 @@ def table(records):
         lines.append(f"{module:20}" + "".join(f"{c:>10,}" for c in (n.total(), *(n[v] for v in VERDICTS))))
     n = by["all"]
     refused = n["named"] + n["vague"] + n["foreign"]
-    if refused: lines.append(f"of {refused:,} refusals {100*n['named']/refused:.1f} % name the argument or its value")
+    share = 100*n["named"]/max(1, refused)
+    lines.append(f"of {refused:,} refusals {share:.1f} % name the argument or its value")
     return "\n".join(lines)
 
 
@@ -39,7 +41,6 @@ def main(argv=None):
     parser.add_argument("--all", action="store_true", help="try all that has not been tried")
     parser.add_argument("--only", default="", help="a regular expression that targets match")
     parser.add_argument("--results", type=Path, default=ROOT/"_run"/"fuzz.jsonl")
-    parser.add_argument("--table", action="store_true", help="only count the results")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of what is tried")
     args = parser.parse_args(argv)
     path = args.results.absolute()
@@ -47,7 +48,8 @@ def main(argv=None):
     if args.fresh:
         before = [r for r in before if not re.search(args.only, r["call"])]
         path.write_text("".join(json.dumps(r) + "\n" for r in before), encoding="utf-8")
-    if args.all or args.only: attempt(path, args.only, {(r["call"], r["argument"], r["kind"]) for r in before})
+    done = {(r["call"], r["argument"], r["kind"]) for r in before}
+    if args.all or args.only: attempt(path, args.only, done)
     print(table(read(path)))
 
 

@@ -27,6 +27,11 @@ class Call:
         return answer if self.then is None else self.then(answer)
 
     @property
+    def changes(self):
+        "Whether it may change what other calls take; then the next call runs in a new process."
+        return self.trains or self.on is not None or "model" in self.args or "models:" in self.name
+
+    @property
     def method(self): return self.name.rpartition(".")[2]
 
     @property

@@ -30,7 +30,8 @@ def baselines(w):
 
 def classification(w):
     cut = dict(tokenizer=w.ctok, max_length=20)
-    yield Call("classification:encode_reviews", dict(ds=w.splits["train"], truncation_side="left", **cut))
+    left = dict(ds=w.splits["train"], truncation_side="left")
+    yield Call("classification:encode_reviews", left | cut)
     lengths = list(w.encoded["length"])
     made = dict(lengths=lengths, batch_size=4, pool=2, shuffle=True, seed=1)
     name = "classification:LengthBucketedSampler"
@@ -40,14 +41,16 @@ def classification(w):
     yield Call(f"{name}.load_state_dict", state, on=w.sampler, then=lambda _: list(w.sampler))
     ask = dict(model=w.clf, tokenizer=w.ctok)
     texts = list(w.reviews["text"][:4])
-    yield Call("classification:predict_proba", ask | dict(data=texts, batch_size=2, max_length=20, log_odds=True))
+    proba = dict(data=texts, batch_size=2, max_length=20, log_odds=True)
+    yield Call("classification:predict_proba", ask | proba)
     yield Call("classification:classify", ask | dict(texts=texts))
     train = ask | dict(splits=w.splits, recipe=ADAM, sampler=None, name="n", progress=False)
     changes = dict(epochs=1, n_steps=2, lr=1e-3, batch_size=4, seed=1)
     yield Call("classification:train_classifier", train | changes, trains=True)
     shape = dict(n_embd=8, n_hidden=8, bidirectional=False, pooling="last", dropout=.1, seed=1)
     net = LSTMClassifier(300, 8, 8)
-    yield Call("classification:LSTMClassifier", dict(n_words=300, **shape), then=lambda m: m(w.matrix, w.matrix > 0))
+    def run(model): return model(w.matrix, w.matrix > 0)
+    yield Call("classification:LSTMClassifier", dict(n_words=300, **shape), then=run)
     forward = dict(input_ids=w.matrix, attention_mask=w.matrix > 0, labels=None)
     yield Call("classification:LSTMClassifier.forward", forward, on=net)
     lstm = dict(splits=w.splits, recipe=ADAM, n_words=50, max_length=10, truncation_side="left", name="L",
@@ -67,7 +70,8 @@ def comparing(w):
 
 
 def windows(w):
-    made = dict(lengths=list(w.encoded["length"]), max_tokens=200, pool=3, shuffle=True, seed=1, max_reviews=3)
+    lengths = list(w.encoded["length"])
+    made = dict(lengths=lengths, max_tokens=200, pool=3, shuffle=True, seed=1, max_reviews=3)
     yield Call("windows:TokenBudgetSampler", made, then=list)
     cut = dict(ds=w.splits["train"], tokenizer=w.ctok, max_length=20)
     yield Call("windows:encode_head_tail", cut | dict(head=.25))

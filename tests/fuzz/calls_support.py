@@ -10,7 +10,8 @@ def calls(w): return [*arrow(w), *shown(w), *inputs(w), *others(w)]
 def arrow(w):
     yield Call("support.arrow:document_lengths", dict(ds=w.rows))
     columns = {"input_ids": [np.arange(8)]}
-    yield Call("support.arrow:to_dataset", dict(columns=columns, ds=w.rows, size=4, last=np.arange(2), pad_id=0))
+    wanted = dict(columns=columns, ds=w.rows, size=4, last=np.arange(2), pad_id=0)
+    yield Call("support.arrow:to_dataset", wanted)
     pad = dict(rows=[np.array([1, 2]), np.array([3])], value=0, multiple=1, side="right", length=3)
     yield Call("support.arrow:pad_rows", pad)
     yield Call("support.arrow:ChunkMatrix", dict(ds=w.chunks["train"]), then=lambda m: m[0])

@@ -41,7 +41,8 @@ def models(w):
     yield Call("models:fix_pad", dict(model=w.lm, tokenizer=w.tok))
     load = dict(name=str(w.folder/"lm"), head="causal", labels=None, seed=1, tokenizer=w.tok)
     yield Call("models:load_lm", load)
-    yield Call("models:load_lm", {**load, "head": "sequence-classification", "labels": ["a", "b"]}, note="head")
+    classes = dict(head="sequence-classification", labels=["a", "b"])
+    yield Call("models:load_lm", load | classes, note="head")
     yield Call("models:load_lm", dict(name=(w.lm, w.tok), head="causal", labels=None), note="pair")
 
 
@@ -61,7 +62,7 @@ def ngrams(w):
     source = dict(transition=None, n_states=4, order=1, seed=0, concentration=.2)
     yield Call("entropy:MarkovSource", source, then=lambda s: s.entropy_rate)
     table = dict(transition=[[.5, .5], [.2, .8]])
-    yield Call("entropy:MarkovSource", table, then=lambda s: s.entropy_rate, note="transition")
+    yield Call("entropy:MarkovSource", table, then=lambda s: s.entropy_rate, note="table")
     yield Call("entropy:MarkovSource.sample", dict(n=5, generator=0), on=w.source)
     yield Call("entropy:MarkovSource.logprobs", dict(ids=[0, 1, 2, 3]), on=w.source)
 
@@ -69,7 +70,8 @@ def ngrams(w):
 def chunking(w):
     cut = dict(chunk_size=16, tail="pad", stride=8, pad_id=1)
     yield Call("chunking:chunk_ids", dict(ids=w.flat, **cut))
-    tokenize = dict(ds=w.docs, tokenizer=w.tok, add_eos=True, num_proc=None, text_column="text", keep=["text"])
+    how = dict(tokenizer=w.tok, add_eos=True, num_proc=None, text_column="text")
+    tokenize = dict(ds=w.docs, keep=["text"], **how)
     yield Call("chunking:tokenize_dataset", tokenize)
     yield Call("chunking:tokenize_dataset", {**tokenize, "ds": w.texts, "keep": None}, note="list")
     yield Call("chunking:chunk_dataset", dict(ds=w.rows, **cut, eos_id=None, specials=None, model=w.lm))

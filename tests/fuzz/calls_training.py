@@ -59,7 +59,7 @@ def histories(w):
 
 def loops(w):
     loop = dict(model=w.lm, train=w.train, valid=w.valid, recipe=Recipe(), **QUIET, **CHANGES)
-    whole = loop | dict(evaluate=None, checkpoints=Checkpoints("ck", every=1))
+    whole = loop | dict(evaluate=None, checkpoints=Checkpoints("ck1", every=1, resume=False))
     yield Call("finetuning:train_loop", whole, trains=True)
     for engine in ("train_accelerate", "train_trainer", "train_fastai"):
         yield Call(f"engines:{engine}", loop, trains=True)
@@ -84,7 +84,8 @@ def checkpoints(w):
 def pretraining(w):
     changes = CHANGES | dict(schedule="wsd", minutes=None, optimizer="adamw", strategy=None, bf16=False)
     yield Call("pretraining:PretrainRecipe", dict(batch_size=16, compile=False, **changes))
-    more = dict(checkpoints=Checkpoints("ck"), stop_after=2, progress=False, batch_size=4, compile=False)
+    kept = Checkpoints("ck2", resume=False)
+    more = dict(checkpoints=kept, stop_after=2, progress=False, batch_size=4, compile=False)
     run = dict(model=w.lm, tokenizer=w.tok, chunks=w.array, valid=w.valid_array, recipe=PretrainRecipe())
     yield Call("pretraining:pretrain", run | more | changes, trains=True)
     config = w.lm.config

@@ -7,14 +7,13 @@ from pathlib import Path
 from tests.fuzz.values import KINDS, SHOWN
 
 SECONDS, BYTES = 20, 6*2**30
+OURS = {"ValueError", "TypeError", "FloatingPointError", "FileNotFoundError", "ConnectionError", "SystemExit"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def tasks(calls):
     "(call, argument, kind): all odd calls."
     return [(c, name, kind) for c in calls for name in c.args for kind in KINDS]
-
-
 
 
 
@@ -39,8 +38,9 @@ def what_happened(call, w, name, kind):
         ours = [f for f in trace if of_course_lm(f)]
         where = f"{Path(last.filename).name}:{last.lineno}"
         raised = bool(of_course_lm(last) and re.match(r"raise\b|.*: raise\b", (last.line or "")))
-        return dict(outcome="raised", error=type(e).__name__, message=str(e)[:600], raised=raised, where=where,
-                    ours=f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "")
+        from_ours = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
+        told = dict(error=type(e).__name__, message=str(e)[:600], where=where, ours=from_ours)
+        return dict(outcome="raised", raised=raised, **told)
 
 
 def names_it(record):
@@ -48,15 +48,15 @@ def names_it(record):
     text, name, kind = record["message"], record["argument"], record["kind"]
     if re.search(rf"(?<![A-Za-z_]){re.escape(name)}(?![A-Za-z_])", text): return True
     shows = SHOWN.get(kind, [kind])
-    return any(re.search(rf"(?<![\w.-]){re.escape(s)}(?![\w.])", text) for s in shows)
+    words = [re.escape(s.strip("'")) for s in shows if s.strip("'")]
+    said = (re.search(rf"(?<![\w.-]){word}(?![\w.])", text) for word in words)
+    return any(said) or kind in SHOWN and any(s in text for s in shows)
 
 
 def judge(record):
     "accepted, named, vague, foreign, hang or died."
     if record["outcome"] != "raised": return record["outcome"]
-    plain = record["error"] in ("ValueError", "TypeError", "SystemExit", "FloatingPointError") or "Error" in record["error"] and (
-        record["error"] in ("FileNotFoundError", "ConnectionError", "PermissionError", "NotADirectoryError"))
-    if not (record["raised"] and plain) and record["error"] != "SystemExit": return "foreign"
+    if not (record["raised"] and record["error"] in OURS): return "foreign"
     return "named" if names_it(record) else "vague"
 
 
@@ -74,15 +74,18 @@ def _work(w, todo, pipe):
         folder = tempfile.mkdtemp(prefix="fuzz-")
         os.chdir(folder)
         start = time.monotonic()
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        told = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
             try: found = what_happened(call, w, name, kind)
             except BaseException as e: found = dict(outcome="died", message=f"the fuzzer: {e!r}")
+        if found.get("error") == "SystemExit": # argparse has told why
+            found |= dict(raised=True, message=told.getvalue()[-600:])
         found["seconds"] = round(time.monotonic() - start, 2)
         os.chdir("/")
         shutil.rmtree(folder, ignore_errors=True)
         line = json.dumps(found).encode("utf-8", "replace") + b"\n"
         while line: line = line[os.write(pipe, line):]
-        if found["outcome"] == "accepted" or found["seconds"] > 5: break
+        if call.changes and found["outcome"] == "accepted" or found["seconds"] > 5: break
     os._exit(0)
 
 
@@ -123,6 +126,6 @@ def run(w, todo) -> Iterator[dict]:
 
 def record(task, found):
     call, name, kind = task
-    found = dict(call=call.title, module=call.name.split(":")[0], argument=name, kind=kind, trains=call.trains,
-                 **found)
+    what = dict(call=call.title, module=call.name.split(":")[0], argument=name, kind=kind)
+    found = what | dict(trains=call.trains) | found
     return found | dict(verdict=judge(found))

@@ -51,9 +51,9 @@ KINDS = {
 }
 # How a message may show the value, besides `repr`.
 SHOWN = {
-    "2**40": ["1099511627776"], "nan": ["nan"], "inf": ["inf"], "np.int64(3)": ["3"], "np.float32(nan)": ["nan"],
-    "half a surrogate": ["ud800", "surrogate"], "Path": ["no such folder"], "0-d array": ["shape ()"],
-    "2-d array": ["(2, 3)"], "empty array": ["(0,)"], "array of floats": ["(2,)"],
-    "DataFrame": ["DataFrame"], "Dataset, another column": ["Dataset", "'other'"], "Dataset with None": ["Dataset"],
-    "DatasetDict": ["DatasetDict"], "generator": ["generator"],
+    "2**40": ["1099511627776"], "nan": ["nan"], "inf": ["inf"], "np.int64(3)": ["3"],
+    "np.float32(nan)": ["nan"], "half a surrogate": ["ud800", "surrogate"], "Path": ["no such folder"],
+    "0-d array": ["shape ()"], "2-d array": ["(2, 3)"], "empty array": ["(0,)"], "array of floats": ["(2,)"],
+    "DataFrame": ["DataFrame"], "Dataset, another column": ["Dataset", "'other'"],
+    "Dataset with None": ["Dataset"], "DatasetDict": ["DatasetDict"], "generator": ["generator"],
 }

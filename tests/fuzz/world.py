@@ -1,8 +1,9 @@
-"""What the valid calls take: small texts, tokenizers, models, runs. Made once; each call runs in a process of its own."""
+"""What the valid calls take: small texts, tokenizers, models, runs; made once."""
 import os
 from types import SimpleNamespace
 
 os.environ.setdefault("MPLBACKEND", "agg")
+for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"): os.environ[name] = "1"
 
 import numpy as np
 import pandas as pd
