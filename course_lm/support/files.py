@@ -203,8 +203,8 @@ def check_model_folder(
     for a config.json that is not one."""
     folder = Path(folder)
     names = {p.name: p for p in plain_files(folder, most=10**12) if p.parent == folder}
-    config = read_json(names['config.json'])
-    if not isinstance(config, dict): raise ValueError(f'{names["config.json"]} is no config: it has no names')
+    path = names['config.json']
+    if not isinstance(read_json(path), dict): raise ValueError(f'{path} is no config: it has no names')
     weights = [p for n,p in names.items() if n.endswith('.safetensors')]
     pickles = sorted(n for n in names if n.endswith(_pickled))
     if pickles and not weights:
