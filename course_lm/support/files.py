@@ -208,7 +208,7 @@ def check_model_folder(
     weights = [p for n,p in names.items() if n.endswith('.safetensors')]
     pickles = sorted(n for n in names if n.endswith(_pickled))
     if pickles and not weights:
-        raise ValueError(f'{folder} holds {pickles[0]}, which may run any code when it is opened: it is never '
+        raise ValueError(f'{folder} holds {pickles[0]}, which may run any code when it is opened: it is not '
                          'read. Save the model as model.safetensors')
     index = names.get('model.safetensors.index.json')
     parts = read_json(index) if index else {}
