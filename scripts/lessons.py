@@ -155,6 +155,8 @@ def problems(path: Path, nb: dict) -> list[str]:
                 found.append(f"{name}: warnings or bar debris under {source[:60]!r}: {shown[:120]!r}")
             if "application/vnd.jupyter.widget-view+json" in out.get("data", {}):
                 found.append(f"{name}: widget view stored under {source[:60]!r}")
+            if "image/png" in out.get("data", {}) and "fig-alt" not in directives(source):
+                found.append(f"{name}: a picture without `#| fig-alt:` under {source[:60]!r}")
             if hit := machine_path.search(shown):
                 found.append(f"{name}: a path of some machine: {hit.group()[:80]}")
     if "widgets" in nb["metadata"]: found.append(f"{name}: widget state stored")

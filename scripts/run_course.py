@@ -7,7 +7,7 @@
 As many run at a time as there are cores, at most four, one thread each; COURSE_LM_JOBS=1 runs one at a time.
 Exits with 1 if a notebook failed (the others still run), or if one did not run at all.
 """
-import re, sys, time
+import html, re, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,7 +32,17 @@ def to_html(nb, path: Path) -> None:
     from nbconvert import HTMLExporter
     exporter = HTMLExporter()
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    path.write_text(exporter.from_notebook_node(nb)[0], encoding="utf-8")
+    page = exporter.from_notebook_node(nb)[0]
+    alts = iter(alternative_texts(nb))
+    page = re.sub('alt="No description has been provided for this image"', lambda m: next(alts), page)
+    path.write_text(page, encoding="utf-8")
+
+
+def alternative_texts(nb) -> list[str]:
+    "An `alt` attribute for each picture of a notebook: what the cell says after `#| fig-alt:`."
+    code = [c for c in nb.cells if c.cell_type == "code"]
+    drawn = [c for c in code for out in c.outputs if "image/png" in out.get("data", {})]
+    return [f'alt="{html.escape(directives(c.source).get("fig-alt", ""))}"' for c in drawn]
 
 
 def unrun_cells(nb) -> int:

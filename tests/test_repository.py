@@ -119,7 +119,8 @@ def test_the_output_check_sees_what_a_reader_must_not_meet():
     def cell(**out): return dict(cell_type="code", id="a", source="f()", outputs=[out])
     bad = [dict(output_type="error", ename="E", evalue="", traceback=[]),
            dict(output_type="stream", name="stderr", text="warn"),
-           dict(output_type="stream", name="stdout", text="saved to /" + "home/me/x")]
+           dict(output_type="stream", name="stdout", text="saved to /" + "home/me/x"),
+           dict(output_type="display_data", data={"image/png": "iVBORw0KGgo="}, metadata={})]
     for out in bad:
         assert len(problems(root / "nbs" / "index.ipynb", dict(cells=[cell(**out)], metadata={}))) == 1, out
     assert problems(root / "nbs" / "index.ipynb",
