@@ -43,7 +43,8 @@ def test_links_and_anchors_of_lessons_lead_somewhere(path):
 
 
 def test_the_check_of_links_sees_a_missing_file_and_a_missing_heading(tmp_path):
-    text = "# A title\n\n## What `x` is\n\n[a](#What-x-is) [b](#Elsewhere) [c](gone.ipynb) [d](n.ipynb#A-title)"
+    links = "[a](#What-x-is) [b](#Elsewhere) [c](gone.ipynb) [d](n.ipynb#A-title)"
+    text = f"# A title\n\n## What `x` is\n\n{links}"
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
     nbformat.write(page, tmp_path / "n.ipynb")
     assert broken_links(tmp_path / "n.ipynb") == ["#Elsewhere", "gone.ipynb"]
