@@ -6,7 +6,7 @@
 __all__ = ['ADAM', 'ADAMW_LINEAR', 'encode_reviews', 'LengthBucketedSampler', 'predict_proba', 'train_classifier']
 
 # %% ../nbs/61_imdb_classification.ipynb #imports
-import copy, math, time
+import math, time
 from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
@@ -25,9 +25,10 @@ from .labels import pad_examples
 from .policies import Lengths
 from .support.checks import (
     Count, Flag, NotAll, Refused, Seed, Text, checked, is_a, kind, part_of, short)
-from .support.inputs import around, ceil_div, encode_texts, max_length_of
+from .support.inputs import around, ceil_div, encode_texts, max_length_of, n_tokens
 from .support.kinds import (
     AnyTexts, BatchSampler, EveryText, Model, Splits, TokenIds, Tokenizer, check_texts)
+from .support.padding import as_read
 from .support.randomness import evaluating
 
 # %% ../nbs/61_imdb_classification.ipynb #reviews-kind
@@ -156,13 +157,6 @@ def answer_columns(model): # (blame, praise)
     first, second = (name.lower() for name in names)
     turned = first in ('positive', 'pos', 'praise') or second in ('negative', 'neg', 'blame')
     return (1, 0) if turned else (0, 1)
-def padding_for(model, tokenizer): # a tokenizer
-    "One that pads where `model` does not look: behind, but for XLNet, which answers at the last place."
-    side = 'left' if getattr(model.config, 'summary_type', None)=='last' else 'right'
-    if tokenizer.padding_side==side: return tokenizer
-    other = copy.copy(tokenizer)
-    other.padding_side = side
-    return other
 def no_empty(lengths, rows, name):
     "Raises `ValueError` for the first review without a token."
     empty = next((i for i,n in zip(rows, lengths) if not n), None)
@@ -173,10 +167,10 @@ def no_empty(lengths, rows, name):
 # %% ../nbs/61_imdb_classification.ipynb #d86bef36-2
 def _fits(ds, model, tokenizer, max_length=None, name='data'):
     "`ds` encoded, if it was not, and what the model can take."
-    limit, rows = max_length_of(model, tokenizer), model.get_input_embeddings().num_embeddings
+    limit, rows = max_length_of(model, tokenizer), n_tokens(model)
     if limit and max_length and max_length > limit:
         raise ValueError(f'max_length={max_length} is more than the {limit} tokens that the model takes')
-    if len(tokenizer) > rows:
+    if rows is not None and len(tokenizer) > rows:
         raise ValueError(f'tokenizer has {len(tokenizer)} tokens and the model {rows} rows for them: '
                          'use the tokenizer that the model was trained with')
     if 'input_ids' not in ds.column_names: ds = encode_reviews(ds, tokenizer, max_length or limit)
@@ -202,16 +196,17 @@ def predict_proba(
     """How likely each review is positive, by `id2label`. Raises `ValueError` for empty or too long reviews
     and for other than two labels, `FloatingPointError` for NaN. Lesson 6."""
     blame, praise = answer_columns(model)
-    data, tokenizer = _fits(data, model, tokenizer, max_length), padding_for(model, tokenizer)
+    data = _fits(data, model, tokenizer, max_length)
     rows, found, device = _token_rows(data), np.zeros(len(data)), next(model.parameters()).device
     if not rows: return found
     with evaluating(model), torch.inference_mode():
         for idx in LengthBucketedSampler(data['length'], batch_size, pool=None, shuffle=False):
             batch = review_batch([{'input_ids':rows[i]} for i in idx], tokenizer)
-            logits = model(**{k:v.to(device) for k,v in batch.items()}).logits
-            if log_odds: values = logits[:,praise].double() - logits[:,blame].double()
-            else: values = logits.float().softmax(-1)[:,praise]
-            found[idx] = values.cpu().numpy()
+            for at,part in as_read(model, {k:v.to(device) for k,v in batch.items()}):
+                logits = model(**part).logits
+                if log_odds: values = logits[:,praise].double() - logits[:,blame].double()
+                else: values = logits.float().softmax(-1)[:,praise]
+                found[np.array(idx)[at]] = values.cpu().numpy()
     broken = np.flatnonzero(~np.isfinite(found))
     if not len(broken): return found
     raise FloatingPointError(f'the answer to data[{broken[0]}] is {found[broken[0]]}: the weights of the '
@@ -274,7 +269,7 @@ def train_classifier(
     every = recipe.eval_every or ceil_div(n_steps, recipe.epochs)
     columns = answer_columns(model)
     rows = [dict(input_ids=i, label=columns[l]) for i,l in zip(_token_rows(ds['train']), y['train'])]
-    collate = partial(review_batch, tokenizer=padding_for(model, tokenizer))
+    collate = partial(review_batch, tokenizer=tokenizer)
     train = DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
     start, cpu = time.perf_counter(), time.process_time()
     def evaluate(model):

@@ -18,8 +18,9 @@ from torch import nn
 from .finetuning import History, Recipe, TrainingRun, check_used, train_loop
 from .perplexity import ScoredBytes
 from .support.checks import Count, Flag, Rate, checked
-from .support.inputs import IGNORE_INDEX, lm_kind, max_length_of, real_tokens
+from .support.inputs import IGNORE_INDEX, lm_kind, max_length_of, n_tokens
 from .support.kinds import AnyBatches, Batches, BatchOrLoader, Model
+from .support.padding import as_read, check_padding, real_tokens
 from .support.randomness import own_streams
 
 # %% ../nbs/52_engines.ipynb #ddfe2c81
@@ -96,8 +97,10 @@ def _trainer():
             return batches, torch.tensor(self.run.total)
 
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            n, out = self.run.n_scored(inputs['labels']), model(**inputs)
-            loss = out.loss * (n/self.run.total) if n else _nothing(model)
+            loss = 0.
+            for _,part in as_read(model, inputs):
+                n, out = self.run.n_scored(part['labels']), model(**part)
+                loss = loss + (out.loss * (n/self.run.total) if n else _nothing(model))
             self.run.nats += loss.item() * self.run.total
             self.run.check(self.run.nats)
             return (loss, out) if return_outputs else loss
@@ -156,7 +159,7 @@ class TakesDict(nn.Module):
 
     def forward(self, batch):
         given = {k: v for k,v in batch.items() if self.with_labels or k != 'labels'}
-        return self.lm(**given, **self.also)
+        return self.lm(**check_padding(self.lm, given), **self.also)
 
 # %% ../nbs/52_engines.ipynb #fastai-feed
 class _MicroBatches:
@@ -265,7 +268,7 @@ def check_one_batch(
 # each gives rows of (check, found, ok, hint)
 def _shape_checks(model, batch):
     ids, labels, most = batch['input_ids'], batch['labels'], max_length_of(model)
-    n = model.get_input_embeddings().weight.shape[0]
+    n = n_tokens(model)
     two_texts = lm_kind(model) == 'encoder-decoder' # labels of a length of their own
     alike = ids.dim() == labels.dim() == 2 and ids.shape[:2-two_texts] == labels.shape[:2-two_texts]
     yield ('shape', f'{tuple(ids.shape)}, {tuple(labels.shape)}', alike,
@@ -296,7 +299,7 @@ def _label_checks(batch, kind):
 def _model_checks(model, batch, untrained, n_steps, lr):
     model.zero_grad()
     loss = model(**{k: v.to(model.device) for k,v in batch.items()}).loss
-    now, uniform = loss.item(), math.log(model.get_input_embeddings().weight.shape[0])
+    now, uniform = loss.item(), math.log(n_tokens(model))
     near = abs(now/uniform - 1) < .15 if untrained else now < 1.15*uniform
     low = 'far below, it can see the answers; ' if now < uniform else ''
     yield ('loss', f'{now:.2f} nats, log V = {uniform:.2f}', near,

@@ -24,6 +24,7 @@ from .support.checks import (
 from .support.inputs import IGNORE_INDEX, ceil_div, is_causal
 from .support.kinds import (
     AnyBatches, Axes, Batches, Keeper, Model, Tokenizer, TrainValid, WarmupSteps)
+from .support.padding import as_read
 from .support.randomness import Feed, epoch_order, own_streams, seeded
 
 # %% ../nbs/50_fine_tuning.ipynb #52067568-2
@@ -143,9 +144,10 @@ def gradient(
     bf16:bool=False, # 16-bit arithmetic where it is safe
 )->tuple: # (nats, tokens) summed over the batches
     "Add up the gradient of the mean loss over every scored token of all `batches`. Lesson 5."
-    counts = _counts(batches, causal, total)
-    total, nats = total or sum(counts), 0.
-    for batch,n in zip(batches, counts):
+    total = total or sum(_counts(batches, causal))
+    batches, nats = [part for b in batches for _,part in as_read(model, b)], 0.
+    for batch in batches:
+        n = n_scored(batch['labels'], causal)
         if not n: continue
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             loss = model(**{k: v.to(device) for k,v in batch.items()}).loss
@@ -153,13 +155,13 @@ def gradient(
         nats += loss.item() * n
     return nats, total
 
-def _counts(batches, causal, total=None):
+def _counts(batches, causal):
     "How many tokens each batch of an update scores."
     for b in batches:
         if not hasattr(b, 'keys') or 'labels' not in b:
             raise ValueError("a batch of train must be a dict with 'labels', as LMCollator makes it")
     counts = [n_scored(b['labels'], causal) for b in batches]
-    if sum(counts) or total: return counts
+    if sum(counts): return counts
     raise ValueError('every label of this update is -100: no token is scored, so there is no loss')
 
 # %% ../nbs/50_fine_tuning.ipynb #n-scored
@@ -188,7 +190,6 @@ class History:
 
     @property
     def best(self)->dict: return self.best_by('valid_loss')
-
     def best_by(self, criterion:str)->dict: # the best evaluation: losses are best low, all else is best high
         if not self.evals: raise ValueError('nothing was evaluated: give train_loop a valid')
         if criterion not in self.evals[-1]:
@@ -212,8 +213,7 @@ class History:
         return ax
 
     def train_loss(self, last:int)->float: # nats per token, over the last so many updates
-        some = self.steps[-last:]
-        return sum(s['nats'] for s in some) / sum(s['tokens'] for s in some)
+        return sum(s['nats'] for s in self.steps[-last:]) / sum(s['tokens'] for s in self.steps[-last:])
 
 # %% ../nbs/50_fine_tuning.ipynb #recipe
 @checked
@@ -290,7 +290,7 @@ class TrainingRun:
         self.n_steps = r.n_steps or r.epochs*self.per_epoch
         self.every = r.eval_every or self.per_epoch
         self.device = next(model.parameters()).device
-        self.causal = is_causal(model)
+        self.causal = is_causal(model, trained=True)
         self.opt = lm_optimizer(model, r.lr, r.weight_decay, r.betas)
         self.history, self.best, self.n_bytes = History(), None, n_bytes
         self.feed = Feed(train, r.accumulate, self.device, also=valid)

@@ -20,10 +20,10 @@ from .packing import segment_mask
 from .support.arrow import pad_rows
 from .support.checks import Count, Natural, Seed, Share, Text, checked
 from .support.html import Piece, show_text, visible
-from course_lm.support.inputs import (
-    IGNORE_INDEX, Chance, Strategy, StrategyClass, cached_per_tokenizer, encode_whole, real_tokens,
-    special_table)
+from .support.inputs import (
+    IGNORE_INDEX, Chance, Strategy, StrategyClass, cached_per_tokenizer, encode_whole, special_table)
 from .support.kinds import Batch, Examples, Generator, Tokenizer
+from .support.padding import real_tokens
 from .support.randomness import numpy_generator
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #7bf449a6

@@ -17,7 +17,7 @@ from torch import nn
 from .support.checks import (
     Count, Flag, NewFolder, NotAll, OneOf, Refused, Seed, Text, Whole, WrongType, checked, is_a, kind)
 from .support.files import check_model_folder, check_size, read_json, reading, whole_folder
-from .support.inputs import check_vocab, is_causal, savable
+from .support.inputs import as_causal, check_vocab, is_causal, n_tokens, savable
 from .support.kinds import AnyTexts, FloatType, Model, Texts, Tokenizer, check_texts
 from .support.machine import quiet
 
@@ -162,8 +162,8 @@ def _write(path, text): path.write_text(text, encoding='utf-8')
 # %% ../nbs/02_models.ipynb #f3895146
 def _grow(model, n):
     "n embedding rows; new ones are the mean of the old: the model says almost the same as before."
-    old = model.get_input_embeddings().weight.shape[0]
-    if n <= old: return
+    old = n_tokens(model)
+    if old is None or n <= old: return
     model.resize_token_embeddings(n, mean_resizing=False)
     head = model.get_output_embeddings()
     tables = [model.get_input_embeddings().weight, getattr(head, 'weight', None), getattr(head, 'bias', None)]
@@ -368,7 +368,7 @@ def load_lm(
         load = _from_memory if isinstance(name, tuple) else _from_files
         model, new, left_out, where, tokenizer = load(name, head, labels, tokenizer)
     model.load_report = _report(model, new, left_out, where)
-    if head == 'causal': model.loss_type = 'ForCausalLM'
+    if head == 'causal': as_causal(model, 'as such it can only be given another head')
     if head in ('causal', 'masked') and new:
         warnings.warn(f'{len(new)} weights of {where} were not found and were made up at random ({min(new)}, '
                       '...): train before you believe them')

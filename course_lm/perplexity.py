@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .support.checks import Count, Natural, WrongType, checked, is_a, kind
-from .support.inputs import IGNORE_INDEX, is_causal, is_shifted
+from .support.inputs import IGNORE_INDEX, is_shifted, n_tokens
 from .support.kinds import Batch, Batches, Device, Labels, Logits, Model, Shaped, Tokenizer
+from .support.padding import as_read, decoder_inputs
 from .support.randomness import evaluating
 
 # %% ../nbs/40_perplexity.ipynb #1e36e66f
@@ -205,11 +206,8 @@ def _device(model):
     return next((p.device for p in parameters), torch.device('cpu'))
 def _call(model, batch):
     "The model's logits for those entries of `batch` that its `forward` takes."
-    takes, mask = inspect.signature(getattr(model, 'forward', model)).parameters, batch.get('attention_mask')
+    takes = inspect.signature(getattr(model, 'forward', model)).parameters
     if 'use_cache' in takes: batch = {**batch, 'use_cache': False}
-    if 'position_ids' in takes and 'position_ids' not in batch and mask is not None:
-        from_left = not mask[:, 0].all() and is_causal(model)
-        if from_left: batch = {**batch, 'position_ids': (mask.cumsum(1) - 1).clamp(min=0)}
     takes_all = any(p.kind == p.VAR_KEYWORD for p in takes.values())
     return _logits_of(model(**{k: v for k,v in batch.items() if takes_all or k in takes}))
 
@@ -227,17 +225,16 @@ def _into_head(
     hook = head.register_forward_pre_hook(keep_and_cut)
     try: said = _call(model, batch)
     finally: hook.remove()
-    hidden, = kept # of a head that ran once
-    return hidden, said
+    return *kept, said # of a head that ran once
 
 @torch.no_grad()
 def _ends_in(model, head, two_texts, device):
     "Do the logits come straight from the head? False also for a model that cannot be cut or tried."
-    last = model.get_input_embeddings().weight.shape[0] - 1
+    last = n_tokens(model) - 1
     ids = (torch.arange(8, device=device)*last//7).view(4, 2) # from all over the vocabulary
     batch = {'input_ids': ids, 'decoder_input_ids': ids} if two_texts else {'input_ids': ids}
     try: hidden, said = _into_head(model, batch, head, rows=4)
-    except (RuntimeError, ValueError, IndexError, TypeError): return False
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError): return False
     if said.shape[:-1] != (4, 1): return False
     return torch.allclose(head(hidden[:, :1]).float(), said.float(), rtol=1e-4, atol=1e-5, equal_nan=True)
 
@@ -263,17 +260,22 @@ class Scorer:
 
     @torch.no_grad()
     def __call__(self, batch:Batch, labels:Tensor): # -> nats, rows, cols, targets, each (scored,)
-        batch = {k: v.to(self.device) for k,v in batch.items() if isinstance(v, Tensor)}
-        labels = labels.to(self.device)
-        if self.two_texts and 'decoder_input_ids' not in batch:
-            batch['decoder_input_ids'] = self.model.prepare_decoder_input_ids_from_labels(labels=labels)
+        batch = {k: v.to(self.device) for k,v in {**batch, 'labels': labels}.items() if isinstance(v, Tensor)}
+        row = torch.arange(len(labels), device=self.device)
+        parts = [self._part(part, row[rows]) for rows,part in as_read(self.model, batch)]
+        found = [torch.cat(column) for column in zip(*parts)]
+        order = found[1].argsort(stable=True)
+        return *(column[order] for column in found),
+    def _part(self, batch, row):
+        labels = batch.pop('labels')
+        if self.two_texts: batch.setdefault('decoder_input_ids', decoder_inputs(self.model, labels))
         said = _call(self.model, batch) if self.head is None else _into_head(self.model, batch, self.head)[0]
         if said.dim() != 3:
             raise ValueError(f'the model must return logits, (batch, length, vocab), not {tuple(said.shape)}')
         places = _scored(said.shape[:2], labels, self.shift)
         n_vocab = self._logits(said[:1, :1]).shape[-1]
         nats = [_nll(self._logits(said[r, c]), t) for r,c,t in _chunks(n_vocab, *places)]
-        return torch.cat(nats), *places
+        return torch.cat(nats), row[places[0]], *places[1:]
     def _logits(self, said): return said if self.head is None else self.head(said)
 
 # %% ../nbs/40_perplexity.ipynb #e7bdf815

@@ -15,11 +15,11 @@ import torch
 from .support.arrow import pad_rows
 from .support.checks import Count, Flag, NotNegative, Seed, SomeShare, Text, checked
 from .support.html import Piece, show_text, visible
-from course_lm.support.inputs import (
-    IGNORE_INDEX, around, check_causal, encode_texts, encode_whole, is_causal, lm_kind, max_length_of,
-    real_tokens)
+from .support.inputs import (
+    IGNORE_INDEX, around, check_causal, encode_texts, encode_whole, is_causal, lm_kind, max_length_of)
 from .support.kinds import AnyTexts, Batch, Model, Tokenizer
 from .support.machine import quiet
+from .support.padding import as_read, heeds_padding, real_tokens
 from .support.randomness import evaluating, own_streams
 
 # %% ../nbs/03_predictions.ipynb #sampling
@@ -57,15 +57,18 @@ def generate_text(
     _check_prompts(model, texts, how, n)
     rows = encode_texts(tokenizer, texts, split_special_tokens)
     kept, allowed = zip(*(_heal(tokenizer, row) if heal else (row, None) for row in rows))
-    batch = _left_padded(model, tokenizer, [[*around(tokenizer)[0], *row] for row in kept], max_new_tokens)
+    parts = _prompts(model, tokenizer, kept, max_new_tokens)
     config = GenerationConfig(max_new_tokens=max_new_tokens, num_return_sequences=n, **how.config(),
-                              eos_token_id=tokenizer.eos_token_id, pad_token_id=_pad_id(tokenizer))
+                              eos_token_id=_ends(model, tokenizer), pad_token_id=_pad_id(tokenizer))
+    out = [[] for _ in texts]
     streams = nullcontext() if how.seed is None else own_streams(model.device, how.seed)
     with streams, evaluating(model), torch.no_grad(), quiet():
-        start = batch['input_ids'].shape[1]
-        steps = [_no_nan, *([_First(start, [a for a in allowed for _ in range(n)])] if heal else [])]
-        out = model.generate(**batch, generation_config=config, logits_processor=steps)[:, start:].tolist()
-    new = [_continuation(tokenizer, rows[i//n], kept[i//n], ids) for i,ids in enumerate(out)]
+        for which,batch in parts:
+            start = batch['input_ids'].shape[1]
+            steps = [_First(start, [allowed[i] for i in which for _ in range(n)])] if heal else []
+            ids = model.generate(**batch, generation_config=config, logits_processor=[_no_nan, *steps])
+            for k,row in enumerate(ids[:, start:].tolist()): out[which[k//n]].append(row)
+    new = [_continuation(tokenizer, rows[i], kept[i], ids) for i,some in enumerate(out) for ids in some]
     written = [texts[i//n] + t if full_text else t for i,t in enumerate(new)]
     return written[0] if isinstance(prompts, str) and n == 1 else written
 
@@ -88,24 +91,38 @@ def _check_prompts(model, texts, how, n):
         raise ValueError(f'temperature=0 gives the same text {n} times: take n=1, or a temperature above 0')
 def _pad_id(tokenizer):
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-def _left_padded(model, tokenizer, rows, max_new_tokens):
-    "Prompts as one batch; an empty one begins with what stands before a document."
-    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    rows = [row or [start] for row in rows]
-    longest, most = max(map(len, rows)), max_length_of(model)
-    if most and longest + max_new_tokens > most:
-        raise ValueError(f'a prompt of {longest} tokens and max_new_tokens={max_new_tokens} are more than '
-                         f'the {most} tokens that the model can read')
-    ids = pad_rows(rows, _pad_id(tokenizer), side='left')
-    real = pad_rows([[1]*len(row) for row in rows], 0, side='left')
-    made = dict(input_ids=ids, attention_mask=real)
-    return {k: torch.from_numpy(x).to(model.device) for k,x in made.items()}
 def _continuation(tokenizer, row, kept, new):
     "The text behind a prompt of the ids `row`, of which `kept` were read."
     if len(kept) == len(row): return tokenizer.decode(new, skip_special_tokens=True)
     special = set(tokenizer.all_special_ids)
     whole = tokenizer.decode([*kept, *(i for i in new if i not in special)])
     return whole[len(tokenizer.decode(row)):]
+
+# %% ../nbs/03_predictions.ipynb #prompt-batches
+def _ends(model, tokenizer): # list of ids, or None
+    "What ends a text: the tokenizer's token, and those special ones that the model is configured to stop at."
+    config = getattr(model, 'generation_config', None)
+    stop, own = getattr(config, 'eos_token_id', None), tokenizer.added_tokens_decoder
+    stop = [i for i in (stop if isinstance(stop, list) else [stop]) if i in own and own[i].special]
+    return sorted({*stop, tokenizer.eos_token_id} - {None}) or None
+def _prompts(model, tokenizer, rows, max_new_tokens): # list of (which, batch)
+    "Prompts as one batch, or as one for each length where the model reads padding."
+    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    before = around(tokenizer)[0]
+    rows = [[*before, *row] or [start] for row in rows] # an empty one begins as a document does
+    longest, most = max(map(len, rows)), max_length_of(model)
+    if most and longest + max_new_tokens > most:
+        raise ValueError(f'a prompt of {longest} tokens and max_new_tokens={max_new_tokens} are more than '
+                         f'the {most} tokens that the model can read')
+    lengths, parts = sorted({len(row) for row in rows}), [range(len(rows))]
+    if len(lengths) > 1 and not heeds_padding(model, 'left', positions=True):
+        parts = [[i for i,row in enumerate(rows) if len(row) == n] for n in lengths]
+    return [(which, _left_padded(model, tokenizer, [rows[i] for i in which])) for which in parts]
+def _left_padded(model, tokenizer, rows):
+    ids = pad_rows(rows, _pad_id(tokenizer), side='left')
+    real = pad_rows([[1]*len(row) for row in rows], 0, side='left')
+    made = dict(input_ids=ids, attention_mask=real)
+    return {k: torch.from_numpy(x).to(model.device) for k,x in made.items()}
 
 # %% ../nbs/03_predictions.ipynb #heal
 def _heal(tokenizer, ids):
@@ -130,6 +147,14 @@ class _First:
         return out
 
 # %% ../nbs/03_predictions.ipynb #f31559d6
+def _logits(model, batch): # (batch, length, vocab)
+    "At the places where the tokens are in `batch`, wherever a model wants its padding."
+    here, out = torch.arange(batch['input_ids'].numel(), device=model.device), None
+    for _,part in as_read(model, {**batch, 'here': here.view_as(batch['input_ids'])}):
+        at, said = part.pop('here').flatten(), model(**part).logits
+        if out is None: out = said.new_zeros(len(here), said.shape[-1])
+        out[at] = said.flatten(0, 1)
+    return out.view(*batch['input_ids'].shape, -1)
 def lm_predictions(
     model, # causal or masked
     tokenizer, # turns ids into text
@@ -140,7 +165,7 @@ def lm_predictions(
     if lm_kind(model) == 'encoder-decoder': check_causal(model, 'its labels are another text')
     device, shift = next(model.parameters()).device, int(is_causal(model))
     inputs = {k: v.to(device) for k,v in batch.items() if k != 'labels'}
-    with evaluating(model), torch.no_grad(): probs = _probs(model(**inputs).logits, real_tokens(inputs))
+    with evaluating(model), torch.no_grad(): probs = _probs(_logits(model, inputs), real_tokens(inputs))
     ids, labels, real = (t.cpu() for t in (batch['input_ids'], batch['labels'], real_tokens(batch)))
     say = [tokenizer.decode([i]) for i in range(probs.shape[-1])]
     out = []

@@ -204,7 +204,7 @@ class PretrainingRun(TrainingRun):
         self.train, self.valid, self.recipe = chunks, valid, recipe
         self.rank, self.n_processes = processes()
         self.device = next(model.parameters()).device
-        self.causal = is_causal(model)
+        self.causal = is_causal(model, trained=True)
         make = dict(adamw=torch.optim.AdamW, muon=MuonAdamW)[recipe.optimizer]
         self.opt = lm_optimizer(model, recipe.lr, recipe.weight_decay, recipe.betas, make=make)
         self.forward = torch.compile(model) if recipe.compile else model

@@ -24,7 +24,7 @@ from .pretraining import Chunks, PretrainHistory
 from .scoring import score_texts
 from .scratch import compression_baseline, count_flops, count_parameters, deduplicate
 from .support.checks import Count, Natural, Seed, Text, checked
-from .support.inputs import ceil_div, encode_texts, is_causal, max_length_of
+from .support.inputs import ceil_div, check_causal, encode_texts, max_length_of
 from .support.kinds import AnyTexts, Model, TokenIds, Tokenizer
 from .support.machine import machine
 from .support.randomness import evaluating
@@ -45,8 +45,7 @@ def stand_in(known, some):
     return known[np.minimum(at, len(known)-1)] == some
 
 def _check_openings(model, openings, max_new_tokens, at_least):
-    if not is_causal(model):
-        raise ValueError(f'model: {type(model).__name__} is a masked model: it continues nothing')
+    check_causal(model, 'it continues nothing')
     if at_least > max_new_tokens:
         raise ValueError(f'at_least={at_least} must be at most max_new_tokens={max_new_tokens}')
     most = max_length_of(model)

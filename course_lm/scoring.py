@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from .perplexity import LMScore, Scorable, Scorer
@@ -20,6 +21,7 @@ from .support.html import Piece, show_text
 from .support.inputs import (
     IGNORE_INDEX, around, check_causal, encode_texts, is_causal, lm_kind, max_length_of)
 from .support.kinds import Texts, TokenIds, Tokenizer, check_texts
+from .support.padding import with_tail
 from .support.words import name_words, word_spans
 
 # %% ../nbs/41_scoring.ipynb #8e6a2bc6
@@ -53,7 +55,8 @@ def _window_nats(
         x = torch.stack([_fit(lead, docs[n][b:e], longest) for n,b,e,_ in rows])
         y = torch.full_like(x, IGNORE_INDEX)
         for k,(n,b,e,first) in enumerate(rows): y[k, len(lead)+first-b : len(lead)+e-b] = docs[n][first:e]
-        nll, r, c, _ = (t.cpu() for t in scorer({'input_ids': x}, y))
+        ends = [len(lead)+e-b for _,b,e,_ in rows]
+        nll, r, c, _ = (t.cpu() for t in scorer(with_tail(scorer.model, x, ends), y))
         counts = r.bincount(minlength=len(rows)).tolist()
         for (n,b,*_),part,at in zip(rows, nll.double().split(counts), (c+1-len(lead)).split(counts)):
             out[n][0][at+b], out[n][1][at+b] = part, True
@@ -291,12 +294,10 @@ def _resample(
     sums, # (documents, ...) numbers that add up
     n_resamples, seed,
 ): # (n_resamples, ...) sums over documents drawn with replacement
-    import numpy as np
     rng, n = np.random.default_rng(seed), len(sums)
     return np.stack([np.bincount(rng.integers(n, size=n), minlength=n) @ sums for _ in range(n_resamples)])
 
 def _sums(scores, what): # (documents, 2): nats, and bytes or tokens
-    import numpy as np
     if len(scores) < 2:
         raise ValueError(f'an interval over documents needs at least 2 of them, not {len(scores)}')
     if what == 'bytes' and not all(s.bytes for s in scores):
@@ -304,7 +305,6 @@ def _sums(scores, what): # (documents, 2): nats, and bytes or tokens
     return np.array([[s.nats, getattr(s, what)] for s in scores], dtype=float)
 
 def _ends(values, level): # -> low, high
-    import numpy as np
     return tuple(np.quantile(values, [(1-level)/2, (1+level)/2]).tolist())
 @checked
 def bootstrap_interval(
@@ -323,7 +323,6 @@ def bootstrap_interval(
 
 # %% ../nbs/41_scoring.ipynb #bootstrap-ratio
 def _of_both(a, b, n_resamples, seed): # -> bits per byte of a and of b in each resample, pairs kept
-    import numpy as np
     if len(a) != len(b): raise ValueError(f'a has {len(a)} scores and b has {len(b)}: they must be of pairs')
     sums = _resample(np.concatenate([_sums(a, 'bytes'), _sums(b, 'bytes')], axis=1), n_resamples, seed)
     return sums[:, 0]/sums[:, 1] / math.log(2), sums[:, 2]/sums[:, 3] / math.log(2)

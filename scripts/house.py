@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
-SUPPORT = "checks words kinds randomness arrow inputs files html machine processes".split()  # lowest first
+SUPPORT = "checks words kinds randomness machine arrow inputs padding files html processes".split()  # upwards
 HOMEWORK, INDEX = 95, 1000  # ranks of everything in nbs/homework, and of nbs/index.ipynb
 LEFTOVERS = "Carried over from", "To be merged or deleted"
 KIND_MAKERS = {"Kind", "kind"}  # what makes a field type; so does a function that gives a Kind back

@@ -22,9 +22,9 @@ from course_lm.support.inputs import (
     is_causal,
     lm_kind,
     max_length_of,
-    real_tokens,
     special_table,
 )
+from course_lm.support.padding import real_tokens
 
 SMALL = dict(vocab_size=90, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
 ROBERTA = dict(**SMALL, max_position_embeddings=66, pad_token_id=1)

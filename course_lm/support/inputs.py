@@ -12,13 +12,14 @@ import functools
 import re
 import weakref
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
 from .checks import (
     LOOK, Count, OneOf, Refused, Text, WrongType, Whole, as_number, checked, is_a, kind)
 from .kinds import Model, TokenIds, Tokenizer
+from .machine import quiet
 
 # %% ../../nbs/support/inputs.ipynb #f9753812
 IGNORE_INDEX = -100 # cross-entropy in PyTorch skips this label, and so does everything here
@@ -28,7 +29,7 @@ _FROM_PAD = ('roberta', 'camembert', 'xlm-roberta', 'xlm-roberta-xl', 'longforme
              'mpnet', 'esm') # these count positions from pad_token_id + 1
 _TABLES = ('position_embeddings', 'wpe', 'embed_positions')
 
-def _unwrapped(model):
+def unwrapped(model):
     "The model inside what a parallel or compiled run puts around it."
     for name in ('module', '_orig_mod'): model = getattr(model, name, model)
     return model
@@ -64,7 +65,7 @@ def max_length_of(
     "The longest input, in tokens, that all of these take. Lesson 2."
     limits = []
     for one in of:
-        limit = one = _unwrapped(Takes(one, 'of'))
+        limit = one = unwrapped(Takes(one, 'of'))
         if one is not None and not isinstance(one, int):
             limit = _positions(one)
             if limit is None: limit = _stated(getattr(one, 'config', one))
@@ -129,7 +130,7 @@ def check_cut(chunk_size, stride=None, tail='drop', pad_id=None): # tokens from 
 _CAUSAL = re.compile('CausalLM|LMHead')
 _OTHER_HEAD = re.compile('Classif|QuestionAnswering|MultipleChoice|PreTraining|Seq2Seq|NextSentence')
 
-def _named(model, config):
+def named_head(model, config):
     "The kind of head that a class is named after: 'causal' where no name is known."
     for name in (type(model).__name__, *(getattr(config, 'architectures', None) or ())):
         if _CAUSAL.search(name): return 'causal'
@@ -138,62 +139,89 @@ def _named(model, config):
     return 'causal'
 
 # %% ../../nbs/support/inputs.ipynb #causal-probe
-def _two_rows(model, config):
+def n_tokens(model): # None where that is not known
+    "How many token ids a model takes."
+    try: table = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError): table = None
+    if table is None: table = next((m for m in model.modules() if hasattr(m, 'num_embeddings')), None)
+    rows = getattr(table, 'weight', None)
+    return len(rows) if rows is not None else None
+
+def two_rows(model, config): # (2, 6)
     "Six ordinary tokens twice, with another one at the end; None for a vocabulary too small."
     import torch
-    named = [v for k,v in vars(config).items() if k.endswith(('_token_id', '_index'))]
+    named = [v for k,v in vars(config).items() if k.endswith(('_token_id', '_index'))] if config else ()
     special = {v for v in named if isinstance(v, int)}
-    n = model.get_input_embeddings().weight.shape[0]
+    n = n_tokens(model)
     free = [i for i in np.unique(np.linspace(0, n-1, 32).astype(int)).tolist() if i not in special]
     if len(free) < 3: return None
     row = (free*6)[:6]
-    return torch.tensor([row, [*row[:-1], next(i for i in free if i != row[-1])]])
+    rows = torch.tensor([row, [*row[:-1], next(i for i in free if i != row[-1])]])
+    return rows.to(next(model.parameters()).device)
+
+def alike(a, b, tolerance=1e-5):
+    "Are these the same logits, but for the order of their sums?"
+    import torch
+    if a.shape != b.shape or not (a.isfinite().all() and b.isfinite().all()): return False
+    return (a-b).abs().max() <= (tolerance if a.dtype == torch.float32 else .02)*a.abs().max()
 
 def _said(model, config):
     "(sees, shifts): does a position see what is after it, does the model's own loss shift labels?"
-    import torch
     from torch.nn.functional import cross_entropy
-    rows = _two_rows(model, config).to(next(model.parameters()).device)
-    out = model.forward(input_ids=rows).logits
+    rows = two_rows(model, config)
+    out = model.forward(input_ids=rows)
+    out = getattr(out, 'logits', out)
     if out.shape[:2] != rows.shape or not out.isfinite().all(): return False, True
-    tolerance = (1e-5 if out.dtype == torch.float32 else .02)*out.abs().max()
-    if (out[0, :-1] - out[1, :-1]).abs().max() <= tolerance: return False, True
+    sees = not alike(out[0, :-1], out[1, :-1])
+    if not is_a(model, 'PreTrainedModel'): return sees, not sees
     own = model.forward(input_ids=rows, labels=rows).loss.float()
     here = cross_entropy(out.flatten(0, 1).float(), rows.flatten())
     ahead = cross_entropy(out[:, :-1].flatten(0, 1).float(), rows[:, 1:].flatten())
-    return True, bool((own - ahead).abs() <= (own - here).abs())
+    return sees, bool((own - ahead).abs() <= (own - here).abs())
 
 # %% ../../nbs/support/inputs.ipynb #causal-once
-_probed = weakref.WeakKeyDictionary() # model: (is_decoder, what was said)
-def _probe(model, config):
-    "What `_said` finds in evaluation mode, once for each model; (False, True) where it cannot be tried."
+_answers = weakref.WeakKeyDictionary() # model: {question: answer}
+def tried(model, config, question, *details, otherwise):
+    "What `question` finds in evaluation mode, once for each model; `otherwise` where it cannot be tried."
     import torch
-    key = getattr(config, 'is_decoder', None)
-    if model in _probed and _probed[model][0] == key: return _probed[model][1]
+    known = _answers.setdefault(model, {})
+    key = question.__name__, *details, getattr(config, 'is_decoder', None)
+    if key in known: return known[key]
     training = [part for part in model.modules() if part.training]
     try:
         model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]): found = _said(model, config)
+        hush = quiet() if is_a(model, 'PreTrainedModel') else nullcontext()
+        with hush, torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = question(model, config, *details)
     except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, NotImplementedError, KeyError):
-        found = False, True
+        found = otherwise
     finally:
         for part in training: part.training = True
-    _probed[model] = key, found
+    known[key] = found
     return found
 
 # %% ../../nbs/support/inputs.ipynb #causal-kind
-def lm_kind(model): # 'causal', 'masked', 'encoder-decoder' or 'other'
-    "What a model is asked. Raises `ValueError` for one that shifts its labels and sees the answers."
-    model = _unwrapped(model)
+def _kind(model): # its kind, and whether its loss is that of the kind
+    "As `lm_kind`."
     config = getattr(model, 'config', None)
-    if getattr(config, 'is_encoder_decoder', False): return 'encoder-decoder'
-    named = _named(model, config)
-    if named != 'causal' or not is_a(model, 'PreTrainedModel'): return named
-    sees, shifts = _probe(model, config)
-    if not sees: return 'causal'
-    if not shifts: return 'masked'
-    raise ValueError(f'model: {type(model).__name__} is to predict the next token, and its positions see it: '
-                     'take the masked model of this kind, or set is_decoder=True in its config')
+    if getattr(config, 'is_encoder_decoder', False): return 'encoder-decoder', True
+    named = named_head(model, config)
+    if named == 'other' or not is_a(model, 'Module'): return named, True
+    sees, shifts = tried(model, config, _said, otherwise=(named == 'masked', named != 'masked'))
+    if sees != shifts: return ('masked' if sees else 'causal'), True
+    if not sees and named == 'causal': return 'causal', False
+    aim, but = 'predict the next token, and its positions see it', 'set is_decoder=True in its config'
+    if not sees: aim, but = 'guess hidden tokens, and sees only what is before them', 'set is_decoder=False'
+    raise ValueError(f'model: {type(model).__name__} is to {aim}: take the '
+                     f'{"masked" if sees else "causal"} model of this kind, or {but}')
+
+def lm_kind(model, trained=False): # 'causal', 'masked', 'encoder-decoder' or 'other'
+    "What a model is asked. Raises `ValueError` where its loss, or what it sees, belongs to another kind."
+    model = unwrapped(model)
+    kind, own_loss = _kind(model)
+    if own_loss or not trained: return kind
+    raise ValueError(f'model: {type(model).__name__} cannot be trained here: its own loss compares a '
+                     'position with the token that it has just read: labels would have to be shifted before')
 
 def check_causal(model, reason): # reason: what becomes of other models
     "Raises `ValueError` for all but a causal model."
@@ -201,12 +229,21 @@ def check_causal(model, reason): # reason: what becomes of other models
     if kind == 'causal': return
     names = {'masked': 'a masked model', 'encoder-decoder': 'an encoder-decoder model'}
     named = names.get(kind, 'no language model')
-    raise ValueError(f'model: {type(_unwrapped(model)).__name__} is {named}, not a causal one: {reason}')
+    raise ValueError(f'model: {type(unwrapped(model)).__name__} is {named}, not a causal one: {reason}')
 
 # %% ../../nbs/support/inputs.ipynb #causal-fn
-def is_causal(model)->bool:
+def is_causal(
+    model, # any
+    trained=False, # True: its own loss will be used
+)->bool:
     "Is position t of a model asked for token t+1, which it cannot see? Errors as in `lm_kind`."
-    return lm_kind(model) == 'causal'
+    return lm_kind(model, trained) == 'causal'
+
+# %% ../../nbs/support/inputs.ipynb #as-causal
+def as_causal(model, reason):
+    "The loss of next tokens for a model that has no other. Errors as in `check_causal`."
+    model.loss_type = 'ForCausalLM'
+    check_causal(model, reason)
 
 # %% ../../nbs/support/inputs.ipynb #shift-fn
 def is_shifted(model, shift=None): # bool
@@ -326,19 +363,12 @@ def check_vocab(
     but:Text=None, # a token that may be beyond them
 ):
     "Raises `ValueError` where the tokenizer has ids that the model has no embedding for."
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = n_tokens(model)
     top, token = max((i, token) for token,i in tokenizer.get_vocab().items() if token != but)
-    if top < rows: return
+    if rows is None or top < rows: return
     raise ValueError(f'{where}: the tokenizer has a token number {top} ({token!r}), and the model has '
                      f'embeddings for {rows} tokens: they do not belong together, or tokens were added '
                      'without add_tokens(model, tokenizer, tokens)')
-
-# %% ../../nbs/support/inputs.ipynb #real-tokens
-def real_tokens(batch): # (batch, length) bool tensor
-    "Where a batch has tokens in place of padding; everywhere where rows are packed, or there is no mask."
-    ids, mask = batch['input_ids'], batch.get('attention_mask')
-    if mask is not None and mask.shape == ids.shape: return mask != 0
-    return ids == ids
 
 # %% ../../nbs/support/inputs.ipynb #3f07b62c-1
 @kind
