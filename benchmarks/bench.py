@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from course_lm.support.files import whole_file
 from course_lm.support.machine import processor
 
 results = Path(__file__).parent / "results"
@@ -90,11 +91,7 @@ def kept(path: Path) -> dict:
 
 def keep(found: dict, path: Path) -> None:
     "Write what was found, as JSON, whole or not at all."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".part{os.getpid()}")
-    part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    whole_file(path, json.dumps(found, indent=1) + "\n")
     print(f"kept in {path}")
 
 

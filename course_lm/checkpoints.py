@@ -6,7 +6,7 @@
 __all__ = ['Checkpoints']
 
 # %% ../nbs/51_checkpoints.ipynb #imports
-import json, re, shutil, time
+import json, re, shutil, time, warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from .finetuning import TrainingRun
 from .support.checks import Count, Flag, NewFolder, Positive, checked, is_a
-from .support.files import check_folder, fingerprint, is_whole, whole_folder
+from .support.files import check_folder, clear, damage, fingerprint, is_whole, whole_folder
 from .support.inputs import savable
 from .support.machine import quiet
 
@@ -63,9 +63,9 @@ def open(self:Checkpoints,
     "Put `run` where a checkpoint left it. Raises `ValueError` where that is of a run with other settings."
     self.settings, self.saved = _settings(run), time.monotonic()
     with savable(run.model): pass # refused before the first update, not after the last
-    self.folder.mkdir(parents=True, exist_ok=True)
     if not self.resume: _remove(self.folder)
     path = self.last() if name is None else self.folder/name
+    if name is None: _tell_broken(self.folder, path)
     if path is None: return None
     saved = self.read(path.name)
     if saved is None: raise ValueError(f'name={name!r} is no whole checkpoint in {str(self.folder)!r}')
@@ -92,15 +92,21 @@ def save(self:Checkpoints,
 # %% ../nbs/51_checkpoints.ipynb #checkpoints-remove
 def _remove(folder, but=None):
     "Checkpoints by number, and what is left of half-written ones; nothing that others wrote."
-    for old in folder.iterdir():
-        half = re.fullmatch(r'\.part-step-\d{8}-[0-9a-f]{8}', old.name)
+    clear(folder)
+    for old in folder.glob('step-*'):
         numbered = re.fullmatch(r'step-\d{8}', old.name) and old != but
-        if (half or numbered) and _is_ours(old): shutil.rmtree(old, ignore_errors=True)
+        if numbered and _is_ours(old): shutil.rmtree(old, ignore_errors=True)
+
+def _tell_broken(folder, path):
+    "Name the checkpoints that would have come before `path` and are not whole."
+    for other in sorted(folder.glob('step-*'), reverse=True):
+        if other == path: return
+        instead = f'it goes on from {path.name}' if path else 'the run begins anew'
+        warnings.warn(f'the checkpoint {str(other)!r} is passed over, {damage(other)}: {instead}')
 
 def _is_ours(path):
     "Whether it is a folder with nothing in it that `whole_folder` does not know."
     if path.is_symlink() or not path.is_dir(): return False
-    if path.name.startswith('.part-'): return True
     try: return bool(check_folder(path))
     except ValueError: return False
 

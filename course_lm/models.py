@@ -16,7 +16,7 @@ from torch import nn
 
 from .support.checks import (
     Count, Flag, NewFolder, NotAll, OneOf, Refused, Seed, Text, Whole, WrongType, checked, is_a, kind)
-from .support.files import check_model_folder, check_size, read_json, reading, whole_folder
+from .support.files import check_model_folder, check_size, is_there, read_json, reading, whole_folder
 from .support.inputs import as_causal, check_vocab, is_causal, n_tokens, savable
 from .support.kinds import AnyTexts, FloatType, Model, Texts, Tokenizer, check_texts
 from .support.machine import quiet
@@ -213,7 +213,7 @@ def _where(name, head):
     shipped = _shipped(name, head) if isinstance(name, str) else None
     if shipped: return str(shipped)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if is_there(path):
         if (path/'config.json').exists(): return str(path)
         raise FileNotFoundError(f'{path} has no config.json: give a folder that save_lm wrote')
     if isinstance(name, Path) or name.startswith(('.', '/', '~')) or name.count('/') > 1 or '\\' in name:

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from course_lm.checkpoints import Checkpoints
 from course_lm.data import train_tokenizer
 from course_lm.releasing import encode, read_folder, split_documents
-from course_lm.support.files import check_folder
+from course_lm.support.files import check_folder, whole_file, whole_folder
 
 
 def arguments(argv, about):
@@ -101,19 +101,19 @@ def _check_prepared(a, folder, files, theirs):
 
 
 def _make(a, folder, files, theirs):
-    folder.mkdir(parents=True, exist_ok=True)
     parts, report = split_documents([d for f in a.corpus for d in read_folder(f)])
     start = time.time()
     masked = a.objective == 'masked'
     tokenizer = theirs or train_tokenizer(parts['train'][::a.tokenizer_every], a.vocab, masked=masked)
-    tokenizer.save_pretrained(folder/'tokenizer')
     print(f'tokenizer made in {time.time()-start:.0f} s', flush=True)
-    for name in ('train', 'valid', 'test'):
-        tokens = encode(parts[name], tokenizer)
-        np.save(folder/f'{name}.npy', tokens.astype(np.uint16 if len(tokenizer) < 2**16 else np.int32))
-        report[f'{name}_tokens'] = len(tokens)
-    report |= dict(files=files, seconds=round(time.time()-start))
-    (folder/'report.json').write_text(json.dumps(report, indent=1))
+    with whole_folder(folder, '--work') as new:
+        tokenizer.save_pretrained(new/'tokenizer')
+        for name in ('train', 'valid', 'test'):
+            tokens = encode(parts[name], tokenizer)
+            np.save(new/f'{name}.npy', tokens.astype(np.uint16 if len(tokenizer) < 2**16 else np.int32))
+            report[f'{name}_tokens'] = len(tokens)
+        report |= dict(files=files, seconds=round(time.time()-start))
+        (new/'report.json').write_text(json.dumps(report, indent=1))
 
 
 def check_start(a, config):
@@ -132,8 +132,7 @@ def check_beginning(a, first):
     if a.start:
         began = hashlib.sha256((Path(a.start).expanduser()/'model.safetensors').read_bytes()).hexdigest()
     if Checkpoints(where).last() is None:
-        where.mkdir(parents=True, exist_ok=True)
-        if first: (where/'began.txt').write_text(began)
+        if first: whole_file(where/'began.txt', began)
         return
     known = (where/'began.txt').read_text() if (where/'began.txt').exists() else 'new'
     if known != began:

@@ -142,8 +142,10 @@ def test_half_written_ones_are_passed_over(tmp_path, monkeypatch):
     (folder/'step-00000100').mkdir()
     (folder/'.part-step-00000009-0123abcd').mkdir() # as kill -9 leaves it
     (folder/'.part-step-00000009-0123abcd'/'model.safetensors').write_bytes(b'half')
+    (folder/'.part-step-00000009-0123abcd'/'.course_lm.json').write_text('{"written_by": "course_lm"}')
     assert Checkpoints(folder).last().name == 'step-00000006'
-    assert_same_run(whole, a_run(folder))
+    with pytest.warns(UserWarning, match='step-00000099.* is passed over, optimizer.safetensors has'):
+        assert_same_run(whole, a_run(folder))
     assert [p.name for p in folder.iterdir()] == ['step-00000024']
 
 def test_what_others_wrote_is_never_touched(tmp_path):

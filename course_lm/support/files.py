@@ -6,7 +6,7 @@
 __all__ = ['check_folder', 'whole_folder', 'fingerprint', 'text_key']
 
 # %% ../../nbs/support/files.ipynb #imports
-import ctypes, errno, hashlib, json, math, os, secrets, shutil, stat, sys
+import ctypes, errno, hashlib, json, math, os, re, secrets, shutil, stat, sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,14 +56,22 @@ def _sizes(path):
     try: files = read_json(path/_marker)['files']
     except (OSError, ValueError, TypeError, KeyError): return {}
     return files if isinstance(files, dict) else {}
+def damage(
+    path, # a folder
+)->str: # what is missing of what `whole_folder` wrote; '' where it is whole
+    "The first file of a folder that is not there in full length."
+    sizes = _sizes(Path(path))
+    if not sizes: return f'it has no {_marker}, the list of its files'
+    for name,size in sizes.items():
+        try: found = (Path(path)/name).stat().st_size
+        except OSError: return f'{name} is missing'
+        if found != size: return f'{name} has {found:,} of {size:,} bytes'
+    return ''
 def is_whole(
     path, # a folder
 )->bool:
     "Whether `whole_folder` wrote this folder and every file is there in full length."
-    path = Path(path)
-    sizes = _sizes(path)
-    try: return bool(sizes) and all((path/name).stat().st_size == size for name,size in sizes.items())
-    except OSError: return False
+    return not damage(path)
 
 # %% ../../nbs/support/files.ipynb #9dd36430
 def _stranger(path):
@@ -130,10 +138,10 @@ def _two_renames(new, path):
         new.rename(path)
     except BaseException as e:
         first = getattr(e, 'errno', None) in (errno.ENOTEMPTY, errno.EEXIST) # there is a whole one by another
-        if first or isinstance(e, OSError) and path.exists(): return bool(shutil.rmtree(aside))
+        if first or isinstance(e, OSError) and path.exists(): return bool(shutil.rmtree(aside, True))
         aside.rename(path)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(aside, ignore_errors=True)
     return True
 def _put(new, path):
     "Put the folder `new` where `path` is. What was there is in `new` afterwards, or gone."
@@ -151,8 +159,64 @@ def _put(new, path):
         if _two_renames(new, path): return
     raise OSError(f'{path} is replaced by others all the time: it was not written')
 
+# %% ../../nbs/support/files.ipynb #clear-code
+@contextmanager
+def _locked(folder): # True; False: somebody else has it, or it is gone; None: there are no locks here
+    "Say to others that this folder is at work, until the end of the block or of the process."
+    try: import fcntl
+    except ImportError: fcntl = None # Windows
+    if fcntl is None: return (yield None)
+    try: fd = os.open(folder, os.O_RDONLY)
+    except OSError: return (yield False)
+    try:
+        try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e: got = False if e.errno in (errno.EAGAIN, errno.EACCES) else None
+        else: got = Path(folder).exists()
+        yield got
+    finally: os.close(fd)
+def _is_left(folder):
+    "Whether all in it is what a writer of ours leaves when it is killed."
+    try: empty = not folder.is_symlink() and not any(folder.iterdir())
+    except OSError: return False # a file, or gone
+    if empty or not (folder/_marker).is_file(): return empty
+    return not _sizes(folder) or _stranger(folder) is None
+def clear(
+    folder, # where writers were at work
+    name=None, # of the folder that they wrote; None: of any
+):
+    "Remove what dead writers left; an old folder that was moved aside gets its name again."
+    for left in list(folder.glob('.part-*')):
+        found = re.fullmatch(r'\.part-(.*)-[0-9a-f]{8}(-old)?', left.name, re.S)
+        if not found or name is not None and found[1] != name[:100] or not _is_left(left): continue
+        path = folder/(name or found[1])
+        with _locked(left) as mine:
+            if not mine: continue
+            if found[2] and is_whole(left) and not path.exists(): left.rename(path)
+            else: shutil.rmtree(left, ignore_errors=True)
+def is_there(
+    path, # a folder
+)->bool:
+    "Whether it is there; where a writer was killed between two names, the old one is there again."
+    path = Path(path)
+    if not path.exists() and path.parent.is_dir(): clear(path.parent, path.name)
+    return path.is_dir()
+
 # %% ../../nbs/support/files.ipynb #55ca576a
 def _files(folder): return [p for p in sorted(folder.rglob('*')) if p.is_file()]
+@contextmanager
+def _new_beside(path):
+    "An empty folder with a marker, locked; it is gone at the end of the block."
+    for _ in range(100): # another writer may take it for one that was left behind, until it is locked
+        new = path.parent/f'.part-{path.name[:100]}-{secrets.token_hex(4)}'
+        new.mkdir()
+        with _locked(new) as mine:
+            if mine is False: continue
+            try:
+                (new/_marker).write_text('{"written_by": "course_lm"}', encoding='utf-8')
+                yield new
+            finally: shutil.rmtree(new, ignore_errors=True)
+            return
+    raise OSError(f'{path.parent} is cleared by others all the time: {path.name} was not written')
 @contextmanager
 def whole_folder(
     path, # folder to make, or to replace
@@ -162,18 +226,33 @@ def whole_folder(
     nothing has changed. Raises `ValueError` for a folder that holds what we did not write."""
     path = check_folder(path, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.parent/f'.part-{path.name[:100]}-{secrets.token_hex(4)}'
-    new.mkdir()
-    try:
+    clear(path.parent, path.name)
+    with _new_beside(path) as new:
         yield new
-        sizes = {p.relative_to(new).as_posix(): p.stat().st_size for p in _files(new)}
+        sizes = {p.relative_to(new).as_posix(): p.stat().st_size for p in _files(new) if p != new/_marker}
         told = json.dumps(dict(written_by='course_lm', files=sizes), indent=1)
         (new/_marker).write_text(told, encoding='utf-8')
         for p in [*new.rglob('*'), new]: _sync(p)
         check_folder(path, name)
-        _put(new, path)
+        with _locked(path): _put(new, path)
         _sync(path.parent)
-    finally: shutil.rmtree(new, ignore_errors=True)
+
+# %% ../../nbs/support/files.ipynb #file-code
+def whole_file(
+    path, # to make, or to replace
+    text:str, # all of it
+)->Path:
+    "Write a text file whole or not at all. Raises `ValueError` where a folder or a link stands there."
+    path = Path(path).expanduser().absolute()
+    if path.is_symlink() or path.is_dir(): raise ValueError(f'path={str(path)!r} is no file: it stays')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clear(path.parent, path.name)
+    with _new_beside(path) as new:
+        (new/'text').write_text(text, encoding='utf-8')
+        _sync(new/'text')
+        (new/'text').replace(path)
+        _sync(path.parent)
+    return path
 
 # %% ../../nbs/support/files.ipynb #3d66f270
 def inside(
