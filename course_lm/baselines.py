@@ -61,7 +61,7 @@ def _split_rows(ds, by_movie, shares, seed):
     order = np.arange(n) if seed is None else rng.permutation(n)
     ends = np.round(np.cumsum(shares)*n).astype(int)
     if by_movie:
-        movie = np.unique(np.array(ds['movie'], dtype=str), return_inverse=True)[1]
+        movie = np.unique([str(m or f'\0{i}') for i,m in enumerate(ds['movie'])], return_inverse=True)[1]
         place = rng.permutation(movie.max()+1)
         order = order[np.argsort(place[movie[order]], kind='stable')]
         another = np.diff(movie[order]) != 0

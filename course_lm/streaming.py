@@ -14,7 +14,7 @@ import numpy as np
 
 from .policies import Lengths, plan_chunks
 from .support.arrow import pieces
-from .support.checks import Count, Positive, Seed, SomeShare, TokenId, WrongType, checked, kind
+from .support.checks import Count, Natural, Positive, Seed, SomeShare, TokenId, WrongType, checked, kind
 from .support.inputs import ChunkSize, Tail, Takes, check_cut, max_length_of
 from .support.kinds import Tokenizer
 
@@ -189,7 +189,8 @@ class ChunkStream:
         self.once,self.opened = not callable(docs) and iter(docs) is docs, False
         self.set_epoch(0)
 
-    def set_epoch(self, epoch:int):
+    @checked
+    def set_epoch(self, epoch:Natural):
         "Go back to the start, with another order of the chunks for another epoch."
         self.at,self.chunks = dict(epoch=epoch, document=0, offset=0, block=0, given=0),None
 
@@ -197,10 +198,12 @@ class ChunkStream:
         "Where the stream stands, in a few small numbers: json, torch.save or a checkpoint can hold them."
         return {**self.at, 'setup': dict(self.setup)}
 
+    @checked
     def load_state_dict(self, state:dict):
         "Go on where that state was taken. Raises `ValueError` where that stream was set up differently."
         state = dict(state)
-        setup = state.pop('setup')
+        setup = state.pop('setup', None)
+        if set(state) != set(self.at): raise ValueError('state: take what state_dict gave')
         if setup != self.setup:
             raise ValueError(f'this state is of a stream with {setup}, but this stream has {self.setup}')
         self.at,self.chunks = state,None

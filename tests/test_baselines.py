@@ -280,3 +280,10 @@ def test_count_baseline_is_sklearns(data):
     pipe.fit(data['train']['text'][:], data['train']['label'][:])
     theirs = pipe.predict_proba(data['test']['text'][:])[:,1]
     np.testing.assert_allclose(linear_baseline(data, 'counts').probs, theirs, atol=1e-6)
+
+
+def test_reviews_whose_movie_is_not_known_are_not_one_movie():
+    movies = [None]*30 + [f"m{i}" for i in range(10)]
+    ds = Dataset.from_dict({"text": [f"t{i}" for i in range(40)], "label": [0, 1]*20, "movie": movies})
+    parts = imdb_splits(ds, "movie", (.5, .25, .25))
+    assert [len(parts[k]) for k in ("train", "valid", "test")] == [20, 10, 10]

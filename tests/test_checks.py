@@ -53,7 +53,8 @@ def cut(
 # Numbers
 
 ENDS = [
-    (Count, [1, 10**30], [0, -1]), (Natural, [0, 3], [-1]), (TokenId, [0, 2**31-1], [-1, 2**31]),
+    (Count, [1, 10**9], [0, -1, 10**9+1]), (Natural, [0, 10**12], [-1, 10**12+1]),
+    (TokenId, [0, 2**31-1], [-1, 2**31]),
     (Seed, [0, 2**63-1], [-1, 2**63]), (Share, [0, 1, .5], [-.1, 1.1]), (SomeShare, [1, .1], [0, 1.1]),
     (NotAll, [0, .9], [1, -.1]), (Level, [.5], [0, 1]), (Positive, [1e-300, 5], [0, -1]),
     (NotNegative, [0, 1], [-1]),
@@ -66,7 +67,8 @@ NUMBERS = [field for field, _, _ in ENDS]
 def test_ends(field, good, bad):
     f = one(field)
     for v in good: assert f(v) == v and type(f(v)) is type(v)
-    hints = {2**31: ': the most is 2147483647', 2**63: ': the most is 9223372036854775807',
+    most = 10**9, 10**12, 2**31-1, 2**63-1
+    hints = {n+1: f': the most is {n}' for n in most} | {
              1e30: ': a learning rate is small, such as 1e-3'}
     for v in bad: refused(ValueError, f'f: x={v} must be {field.wanted}{hints.get(v, "")}', f, v)
 

@@ -168,3 +168,10 @@ def test_advice_gives_reasons(tokenizer):
         suggest_chunk_size(lengths, tokenizer, memory=1000)
     assert suggest_chunk_size(lengths, tokenizer, memory=2**19).reason == "memory"
     assert suggest_chunk_size(lengths, tokenizer, model=32).reason == "model"
+
+
+@pytest.mark.parametrize("state", [{}, {"setup": 1}, {"a": 1}, None, "abc"])
+def test_what_is_no_state_is_named(state):
+    stream = chunk_stream([[1, 2]], 2)
+    with pytest.raises((TypeError, ValueError), match="state"): stream.load_state_dict(state)
+    with pytest.raises(ValueError, match="epoch"): stream.set_epoch(-1)

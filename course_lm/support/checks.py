@@ -126,8 +126,8 @@ def Whole(low=None, high=None, name=None, hint='')->Kind:
         return number
     return Kind(name or f'Whole({low}, {high})', wanted, check)
 
-Count = Whole(1, name='Count')
-Natural = Whole(0, name='Natural')
+Count = Whole(1, 10**9, name='Count') # of steps, rows, tokens: nothing of the course does more of them
+Natural = Whole(0, 10**12, name='Natural')
 TokenId = Whole(0, 2**31-1, name='TokenId')
 Seed = Whole(0, 2**63-1, name='Seed')
 
