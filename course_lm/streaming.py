@@ -14,7 +14,10 @@ import numpy as np
 
 from .policies import Lengths, plan_chunks
 from .support.arrow import pieces
-from .support.checks import Count, Natural, Positive, Seed, SomeShare, TokenId, WrongType, checked, kind
+from fastcore.basics import patch
+
+from .support.checks import (
+    Count, Natural, Positive, Seed, SomeShare, TokenId, WrongType, checked, kind)
 from .support.inputs import ChunkSize, Tail, Takes, check_cut, max_length_of
 from .support.kinds import Tokenizer
 
@@ -198,16 +201,6 @@ class ChunkStream:
         "Where the stream stands, in a few small numbers: json, torch.save or a checkpoint can hold them."
         return {**self.at, 'setup': dict(self.setup)}
 
-    @checked
-    def load_state_dict(self, state:dict):
-        "Go on where that state was taken. Raises `ValueError` where that stream was set up differently."
-        state = dict(state)
-        setup = state.pop('setup', None)
-        if set(state) != set(self.at): raise ValueError('state: take what state_dict gave')
-        if setup != self.setup:
-            raise ValueError(f'this state is of a stream with {setup}, but this stream has {self.setup}')
-        self.at,self.chunks = state,None
-
     def __iter__(self):
         if self.chunks is not None and self.chunks.gi_frame is None: self.set_epoch(self.at['epoch'])
         return self
@@ -225,6 +218,18 @@ class ChunkStream:
         from datasets import IterableDataset
         again = partial(ChunkStream, self.docs, **self.setup)
         return IterableDataset.from_generator(again, features=_features(self.setup['tail']))
+
+# %% ../nbs/23_streaming.ipynb #stream-state
+@patch
+@checked
+def load_state_dict(self:ChunkStream, state:dict):
+    "Go on where that state was taken. Raises `ValueError` where that stream was set up differently."
+    state = dict(state)
+    setup = state.pop('setup', None)
+    if set(state) != set(self.at): raise ValueError('state: take what state_dict gave')
+    if setup != self.setup:
+        raise ValueError(f'this state is of a stream with {setup}, but this stream has {self.setup}')
+    self.at,self.chunks = state,None
 
 # %% ../nbs/23_streaming.ipynb #01960963
 @kind
