@@ -11,11 +11,10 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
+from fastcore.basics import patch
 
 from .policies import Lengths, plan_chunks
 from .support.arrow import pieces
-from fastcore.basics import patch
-
 from .support.checks import (
     Count, Natural, Positive, Seed, SomeShare, TokenId, WrongType, checked, kind)
 from .support.inputs import ChunkSize, Tail, Takes, check_cut, max_length_of
