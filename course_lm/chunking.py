@@ -151,6 +151,8 @@ def _apart(train, valid, column, on_shared):
         raise ValueError(f'{len(shared)} of the {len(train)} documents of train are also in valid (the first '
                          f'is row {shared[0]}), so valid would measure memory. Split documents, not chunks, '
                          "or leave these out of train with on_shared='drop'")
+    if shared and len(shared) == len(train):
+        raise ValueError(f'all {len(shared)} documents of train are also in valid: nothing is left to train on')
     return train.select(np.setdiff1d(np.arange(len(train)), shared)) if shared else train, valid
 
 # %% ../nbs/20_chunking.ipynb #lm-datasets

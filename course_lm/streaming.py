@@ -123,6 +123,7 @@ def _ids(row):
 
 def _documents(docs, skip):
     "Documents as 1-D arrays, from number `skip` on; views where they lie in Arrow buffers."
+    if hasattr(docs, '__len__') and skip >= len(docs): return # a state behind the last document
     if callable(docs): docs = docs()
     if hasattr(docs, 'data') and hasattr(docs, 'column_names'):
         for values, offsets in pieces(docs.skip(skip)):
