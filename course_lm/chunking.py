@@ -152,7 +152,7 @@ def _apart(train, valid, column, on_shared):
                          f'is row {shared[0]}), so valid would measure memory. Split documents, not chunks, '
                          "or leave these out of train with on_shared='drop'")
     if shared and len(shared) == len(train):
-        raise ValueError(f'all {len(shared)} documents of train are also in valid: nothing is left to train on')
+        raise ValueError(f'all {len(shared)} documents of train are also in valid: nothing is left to train')
     return train.select(np.setdiff1d(np.arange(len(train)), shared)) if shared else train, valid
 
 # %% ../nbs/20_chunking.ipynb #lm-datasets
