@@ -61,6 +61,20 @@ def test_unknown_tokens_of_a_tokenizer_that_has_some():
     assert tokenizer_fit(['[UNK] the'], tok).unknown == 0
 
 
+def test_a_tokenizer_that_knows_three_words():
+    whole = train_tokenizer(['the cat sat']*3, 300)
+    assert tokenizer_fit(['the cat sat the cat'], whole).tokens_per_word == 1
+    assert tokenizer_fit(['the zx sat'], whole).spelt == pytest.approx(2/8)
+    fit = tokenizer_fit(['żółw', ''], whole)
+    assert (fit.documents, fit.words, fit.bytes, fit.spelt, fit.unknown) == (1, 1, 7, 1, 0)
+
+
+def test_equal_pieces_of_a_word_are_pieces_too():
+    _, tok = load_lm('tiny')
+    twice = fragmented_words(['qxzqxzqxz'], tok, ['a'], count=1).iloc[0]
+    assert len(twice.pieces.split('|')) == twice.tokens and twice.pieces.replace('|', '') == 'qxzqxzqxz'
+
+
 def test_fragmented_words_need_count_rarity_and_pieces(small):
     tok, _ = small
     mine, other = ['zyxwv qvutsr']*4, ['something else']
@@ -101,6 +115,15 @@ def test_each_entry_of_the_own_vocabulary_was_met():
     with pytest.raises(ValueError, match='often=0 must be'): own_vocab_size(docs, often=0)
     with pytest.raises(TypeError, match='one str'): own_vocab_size('text')
     with pytest.raises(ValueError, match='not one character'): own_vocab_size([''])
+
+
+def test_counters_and_own_tokenizers_on_text_that_is_known_by_construction():
+    coin = [''.join('ab'[i] for i in np.random.default_rng(s).integers(2, size=400)) for s in range(40)]
+    assert byte_ngram_bits(coin) == pytest.approx(1, abs=.06) and byte_ngram_bits(['abcabcabc'*9]*4) < .2
+    often = ['metaclasses everywhere, metaclasses']*20
+    spelt = tokenizer_fit(often, train_tokenizer(['x'], 258))
+    assert own_tokenizer_fit(often, 500) > 3*spelt.bytes_per_token
+    assert length_matched_pairs(['abc'], ['a'*9]) == (['abc'], ['aaa'])
 
 
 def test_half_of_one_text_is_no_half():
@@ -193,6 +216,13 @@ def test_more_text_of_home_is_used_as_it_is():
     assert abs(r.measures.excess.value-1) < .1
     assert {'question', 'measure'} == set(r.frame().index.names) and 'excess' not in repr(r.frame())
     assert r.verdict.answer in repr(r)
+
+
+def test_a_tokenizer_of_another_model_is_found_out():
+    model, tok = load_lm('tiny')
+    home, docs = reference_texts(model), python_docs()
+    with pytest.raises(ValueError, match='tokenizer is of another model'):
+        measure_texts(docs[-40:], model, train_tokenizer(docs[:300], len(tok)), home)
 
 
 bad = {'text': (TypeError, 'one str'), b'text': (TypeError, 'one bytes'),

@@ -56,3 +56,26 @@ def test_the_lesson_has_its_record():
     for record in (*found['collections'].values(), *found['unseen'].values(), faster):
         assert set(record['as_good']) <= set(ANSWERS) and record['best'] in (*ANSWERS, 'tie')
         assert all(s['low'] <= s['bits_per_byte'] <= s['high'] for s in record['starts'].values())
+
+
+def test_what_the_lesson_says_of_its_records():
+    found = json.loads((results/'should_finetune_lesson.json').read_text(encoding='utf-8'))
+    def bits_of(record): return {name: s['bits_per_byte'] for name, s in record['starts'].items()}
+    bits = {k: bits_of(x) for k, x in found['collections'].items()}
+    manual, made_up, dna = (bits[k] for k in ('manual', 'made-up reviews', 'DNA'))
+    assert manual['from scratch'] > 1.1*manual['fine-tuned']
+    assert manual['fine-tuned'] < .95*manual['untouched']
+    assert made_up['fine-tuned'] < .8*made_up['untouched'] and min(dna.values()) > 1.28
+    own = dna['from scratch, own tokenizer']
+    assert own < .95*dna['fine-tuned'] < .6*dna['untouched']
+    assert 'use it as it is' in found['collections']['own writing']['as_good']
+    right = [k for k, x in found['unseen'].items() if x['verdict'] == x['best']]
+    assert right == ['comments', 'character names', 'sums']
+    faster, slower = map(bits_of, (found['imports at twice the rate'], found['unseen']['imports']))
+    assert faster['fine-tuned'] < slower['fine-tuned']
+    real = json.loads((results/'should_finetune.json').read_text(encoding='utf-8'))
+    assert .85 < real['home']['held-out reviews, home: own writing']['excess'] < 1.1
+    careful = 'too little text to tell'
+    rows = [x for x in real['rows'] if x['verdict'] not in (*x['as_good'], careful)]
+    wrong = {(x['corpus'], x['characters']) for x in rows}
+    assert wrong == {('WikiText-2', 15_000), ('made-up reviews', 15_000)}
