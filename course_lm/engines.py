@@ -93,7 +93,7 @@ def _trainer():
         def get_batch_samples(self, *args):
             batches, _ = super().get_batch_samples(*args)
             self.run.seed_update()
-            self.run.nats, self.run.total = 0., sum(self.run.counts(batches))
+            self.run.nats, self.run.total = 0., sum(self.run.counts(self.run.read(batches)))
             return batches, torch.tensor(self.run.total)
 
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

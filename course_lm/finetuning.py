@@ -144,10 +144,9 @@ def gradient(
     bf16:bool=False, # 16-bit arithmetic where it is safe
 )->tuple: # (nats, tokens) summed over the batches
     "Add up the gradient of the mean loss over every scored token of all `batches`. Lesson 5."
-    total = total or sum(_counts(batches, causal))
-    batches, nats = [part for b in batches for _,part in as_read(model, b)], 0.
-    for batch in batches:
-        n = n_scored(batch['labels'], causal)
+    counts = _counts(batches, causal, total)
+    total, nats = total or sum(counts), 0.
+    for batch,n in zip(batches, counts):
         if not n: continue
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             loss = model(**{k: v.to(device) for k,v in batch.items()}).loss
@@ -155,13 +154,13 @@ def gradient(
         nats += loss.item() * n
     return nats, total
 
-def _counts(batches, causal):
+def _counts(batches, causal, total=None):
     "How many tokens each batch of an update scores."
     for b in batches:
         if not hasattr(b, 'keys') or 'labels' not in b:
             raise ValueError("a batch of train must be a dict with 'labels', as LMCollator makes it")
     counts = [n_scored(b['labels'], causal) for b in batches]
-    if sum(counts): return counts
+    if sum(counts) or total: return counts
     raise ValueError('every label of this update is -100: no token is scored, so there is no loss')
 
 # %% ../nbs/50_fine_tuning.ipynb #n-scored
@@ -293,13 +292,14 @@ class TrainingRun:
         self.causal = is_causal(model, trained=True)
         self.opt = lm_optimizer(model, r.lr, r.weight_decay, r.betas)
         self.history, self.best, self.n_bytes = History(), None, n_bytes
-        self.feed = Feed(train, r.accumulate, self.device, also=valid)
+        self.feed = Feed(train, r.accumulate, self.device, also=valid, read=self.read)
 
     @property
     def done(self): return len(self.history.steps)
     def lr_at(self, step):
         r = self.recipe
         return r.lr*lr_factor(min(step, self.n_steps-1), self.n_steps, r.schedule, r.warmup_steps, r.decay)
+    def read(self, batches): return [part for b in batches for _,part in as_read(self.model, b)]
     def counts(self, batches): return _counts(batches, self.causal)
     def n_scored(self, labels): return n_scored(labels, self.causal)
     def bar(self, progress):

@@ -143,16 +143,16 @@ def n_tokens(model): # None where that is not known
     "How many token ids a model takes."
     try: table = model.get_input_embeddings()
     except (AttributeError, NotImplementedError): table = None
-    if table is None: table = next((m for m in model.modules() if hasattr(m, 'num_embeddings')), None)
-    rows = getattr(table, 'weight', None)
-    return len(rows) if rows is not None else None
+    if table is None and not is_a(model, 'PreTrainedModel'): # CANINE has none: it hashes any number
+        table = next((m for m in model.modules() if hasattr(m, 'num_embeddings')), None)
+    return None if table is None else len(table.weight)
 
 def two_rows(model, config): # (2, 6)
     "Six ordinary tokens twice, with another one at the end; None for a vocabulary too small."
     import torch
     named = [v for k,v in vars(config).items() if k.endswith(('_token_id', '_index'))] if config else ()
     special = {v for v in named if isinstance(v, int)}
-    n = n_tokens(model)
+    n = n_tokens(model) or 90
     free = [i for i in np.unique(np.linspace(0, n-1, 32).astype(int)).tolist() if i not in special]
     if len(free) < 3: return None
     row = (free*6)[:6]

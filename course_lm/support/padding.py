@@ -52,10 +52,12 @@ def _turned(batch, places, keep): # places: (batch, length) which place of a row
 def as_read(model, batch): # list of (rows, batch); rows: which these are, a slice or a list
     "A batch as the model can read it: padding on a side where it is not noticed, or none. Lesson 4."
     import torch
-    ids, mask = batch.get('input_ids'), batch.get('attention_mask')
+    ids, mask = (batch.get(k) if hasattr(batch, 'get') else None for k in ('input_ids', 'attention_mask'))
     if ids is None or mask is None or mask.shape != ids.shape or mask.all(): return [(slice(None), batch)]
     real, side = mask != 0, 'right' if mask[:, 0].all() else 'left'
-    if heeds_padding(model, side) or side == 'left' and not real[:, -1].all(): return [(slice(None), batch)]
+    after_pad = side == 'left' and lm_kind(model) == 'causal' # would ask a pad for the first token
+    if heeds_padding(model, side) and not after_pad or side == 'left' and not real[:, -1].all():
+        return [(slice(None), batch)]
     n, begin = real.sum(1), real.int().argmax(1)
     places = torch.arange(ids.shape[1], device=ids.device)
     keep = ('labels',) if lm_kind(model) == 'encoder-decoder' else ()

@@ -131,10 +131,11 @@ def evaluating(
 # %% ../../nbs/support/randomness.ipynb #rnd-feed
 class Feed:
     "The batches of each update, epoch after epoch; knows where it is, and can go on from there. Lesson 5."
-    def __init__(self, train, accumulate, device, also=None):
+    def __init__(self, train, accumulate, device, also=None, read=list):
         self.train = train
         self.accumulate = accumulate # batches an update
         self.device = device
+        self.read = read # function of the batches of an update, which gives those that are used
         self.generators = _generators_of(train, also)
         self.go_to(epoch=0, at=0, began=None, now=None)
 
@@ -170,9 +171,9 @@ def one_epoch(self:Feed):
         held.append(batch)
         self.at += 1
         if len(held) == self.accumulate:
-            yield held
+            yield self.read(held)
             held = []
-    if held: yield held
+    if held: yield self.read(held)
     if not self.at:
         raise ValueError('train is empty, or an iterator that was used up: give a DataLoader or a list')
     self.epoch, self.at = self.epoch+1, 0
