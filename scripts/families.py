@@ -23,9 +23,9 @@ INTRO = """# Model families
 
 > The library on {n} families of models, tried on small models with random weights.
 
-transformers {version} names {rows} pairs of a model type and a head: causal, masked, encoder-decoder (seq2seq),
-and those that are known as classifiers only. Each is built small (a width of 32, two layers, 320 tokens), and
-the library's answer is compared with the model's own. Of {cells:,} cells, {right:,} are right and {refused:,}
+transformers {version} names {rows} pairs of a model type and a head: causal, masked, encoder-decoder
+(seq2seq), and those that are known as classifiers only. Each is built small (a width of 32, two layers, 320
+tokens), and the library's answer is compared with the model's own. Of {cells:,} cells, {right:,} are right and {refused:,}
 are refused by name; in {own:,} the model's own method fails in the same words.
 
 - `load_lm`: a folder that transformers wrote gives the same logits.
@@ -36,9 +36,9 @@ are refused by name; in {own:,} the model's own method fails in the same words.
 - `generate_text`: as `model.generate` of each prompt alone. `fill_mask`: as the model's own logits.
 - `predict_proba`: a batch of reviews as each alone, with a new head on the same body.
 
-Where a batch has padding, it was tried on both sides. ✓ is right; a number is a refusal, whose sentence stands
-below; *t* is transformers' own error. `python -m scripts.families` makes this page, and `make test` makes a
-part of it again.
+Where a batch has padding, it was tried on both sides. ✓ is right; a number is a refusal, whose sentence
+stands below; *t* is transformers' own error. `python -m scripts.families` makes this page, and
+`make test` makes a part of it again.
 
 """
 NOT_TRIED = """

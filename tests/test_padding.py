@@ -16,7 +16,8 @@ from course_lm.support.padding import as_read, check_padding, decoder_inputs, he
 from .small_models import padded
 
 IDS = dict(bos_token_id=0, eos_token_id=0, pad_token_id=1)
-SMALL = dict(vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, **IDS)
+SMALL = dict(vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+             **IDS)
 TEXTS = ['a b c d e f', 'a b', 'c d e f a']
 
 
@@ -71,7 +72,8 @@ def test_the_three_ways_to_give_a_batch():
     assert as_read(llama(), right)[0][1] is right # and a pad is never asked for the first token of a text
     assert as_read(llama(), batch)[0][1]['attention_mask'].tolist() == turned['attention_mask'].tolist()
     parts = as_read(fnet(), batch)
-    assert [rows for rows, _ in parts] == [[1], [0]] and [p['input_ids'].shape for _, p in parts] == [(1, 2), (1, 4)]
+    assert [rows for rows, _ in parts] == [[1], [0]]
+    assert [p['input_ids'].shape for _, p in parts] == [(1, 2), (1, 4)]
     whole = {'input_ids': batch['input_ids']}
     assert as_read(fnet(), whole)[0][1] is whole and check_padding(fnet(), whole) is whole
     with pytest.raises(ValueError, match='FNetForMaskedLM reads padding as if it were text'):
@@ -110,10 +112,12 @@ def test_a_model_stops_at_each_of_its_end_tokens():
     with torch.no_grad():
         model.lm_head.weight.zero_()
         model.lm_head.weight[stop] = 1e-9
-    head = model.lm_head.register_forward_hook(lambda m, args, out: out.index_fill(-1, torch.tensor([stop]), 9.))
+    at = torch.tensor([stop])
+    head = model.lm_head.register_forward_hook(lambda m, args, out: out.index_fill(-1, at, 9.))
     assert generate_text(model, tokenizer, 'a b', 5, temperature=0, full_text=False) == ''
     ids = tokenizer('a b', return_tensors='pt')
-    assert model.generate(**ids, max_new_tokens=5, do_sample=False, pad_token_id=1).shape[1] == len(ids[0]) + 1
+    out = model.generate(**ids, max_new_tokens=5, do_sample=False, pad_token_id=1)
+    assert out.shape[1] == ids['input_ids'].shape[1] + 1
     head.remove()
 
 
@@ -124,15 +128,18 @@ def test_xlnet_answers_at_the_last_place_and_canine_has_no_table(side):
     xlnet = T.XLNetConfig(vocab_size=320, d_model=16, n_layer=1, n_head=2, d_inner=16, pad_token_id=2)
     canine = T.CanineConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
                             num_hash_functions=2, num_hash_buckets=50, max_position_embeddings=512)
-    for config, make in ((xlnet, T.XLNetForSequenceClassification), (canine, T.CanineForSequenceClassification)):
+    both = (xlnet, T.XLNetForSequenceClassification), (canine, T.CanineForSequenceClassification)
+    for config, make in both:
         torch.manual_seed(0)
-        model, tokenizer = load_lm((make(config), tokenizer), 'sequence-classification', ['negative', 'positive'])
+        labels = ['negative', 'positive']
+        model, tokenizer = load_lm((make(config), tokenizer), 'sequence-classification', labels)
         alone = [predict_proba(model, tokenizer, [t])[0] for t in TEXTS]
         assert predict_proba(model, tokenizer, TEXTS) == pytest.approx(alone, abs=1e-5)
 
 
 def test_a_loss_that_does_not_shift_is_no_loss_to_train_on():
-    bart = T.BartConfig(vocab_size=320, d_model=16, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=16)
+    bart = T.BartConfig(vocab_size=320, d_model=16, decoder_layers=1, decoder_attention_heads=2,
+                        decoder_ffn_dim=16)
     model = T.BartForCausalLM(bart)
     assert is_causal(model)
     with pytest.raises(ValueError, match='BartForCausalLM cannot be trained here: its own loss compares'):
