@@ -566,6 +566,37 @@ def test_what_was_measured_holds():
     assert runs['NB-SVM']['chosen_on'] is None and all(r['chosen_on'] != 'test' for r in results['runs'])
     assert any(r['split'] == 'lecture' for r in results['runs'])
 
+def test_what_reading_is_worth_in_labels():
+    results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
+    runs = [r for r in results['runs'] if r['split'] == 'movie' and r['seed'] == 42]
+    def by_size(name): return {r['train_reviews']: r['test_accuracy'] for r in runs if r['name'] == name}
+    names = 'NB-SVM', 'tiny-bert, pretrained', 'tiny-bert, random weights'
+    counts, read, random = map(by_size, names)
+    sizes = [100, 500, 2000, 5000, 20_000]
+    assert sorted(counts) == sorted(read) == sorted(random) == sizes
+    assert all(read[n] > random[n] for n in sizes)
+    assert [round(100*(read[n]-random[n]), 1) for n in (100, 20_000)] == [9.1, 3.2]
+    assert read[100] > counts[100] and all(counts[n] > read[n] for n in sizes[1:])
+
+def test_what_recipes_are_worth():
+    import pandas as pd
+    results = json.loads((root/'benchmarks'/'results'/'classifiers.json').read_text())
+    runs = pd.DataFrame(results['recipes']['runs'])
+    rate = runs.groupby(['recipe', 'lr']).valid.mean().unstack().idxmax(axis=1)
+    def by_seed(name):
+        return 100*runs[(runs.recipe == name) & (runs.lr == rate[name])].set_index('seed').test
+    def difference(name):
+        d = by_seed(name) - by_seed('Adam')
+        half = 2.776*d.std()/5**.5
+        return [round(float(x), 1) for x in (d.mean(), d.mean()-half, d.mean()+half)]
+    assert len(by_seed('Adam')) == 5 and difference('AdamW')[1:] == [-.1, 0]
+    assert difference('+ falling rate')[2] < -5
+    assert difference('+ warm-up') == pytest.approx([-4.9, -15.5, 5.8], abs=.11)
+    assert difference('Trainer') == pytest.approx([-4, -10.6, 2.6], abs=.11)
+    transfer = pd.DataFrame(results['transfer']['runs']).groupby('recipe')[['test', 'strange']].mean()
+    assert transfer.loc['random weights'].tolist() == pytest.approx([.713, .555], abs=1e-3)
+    assert transfer.loc['tiny-bert'].tolist() == pytest.approx([.847, .758], abs=1e-3)
+
 def test_lesson_shows_what_was_measured():
     results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
     cells = [c for p in sorted((root/'nbs').glob('6*.ipynb')) for c in json.loads(p.read_text())['cells']]
@@ -576,6 +607,41 @@ def test_lesson_shows_what_was_measured():
             said = r['name'], f"{100*r['test_accuracy']:.1f}", r['date']
             assert all(s in shown for s in said), r['name']
     for row in results['leaks'][0]['rows']: assert row['with'] in shown
+
+
+# what the lesson's mistakes rest on
+
+def test_batches_are_those_of_transformers(tokenizer, data):
+    from transformers import DataCollatorWithPadding
+    rows = [*encode_reviews(data['train'].select(range(8)), tokenizer)]
+    peer = DataCollatorWithPadding(tokenizer)([{'input_ids': r['input_ids']} for r in rows])
+    ours = review_batch(rows, tokenizer)
+    for k in ('input_ids', 'attention_mask'): torch.testing.assert_close(ours[k], peer[k])
+
+def test_an_optimizer_older_than_the_thaw_moves_no_body(model, tokenizer, data):
+    model.base_model.requires_grad_(False)
+    opt = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    model.base_model.requires_grad_(True)
+    was = {name: p.detach().clone() for name,p in model.named_parameters()}
+    rows = [*encode_reviews(data['train'].select(range(8)), tokenizer)]
+    model(**review_batch(rows, tokenizer)).loss.backward()
+    opt.step()
+    moved = [name for name,p in model.named_parameters() if not torch.equal(p, was[name])]
+    assert moved and not [name for name in moved if name.startswith(model.base_model_prefix + '.')]
+    assert all(p.grad is not None for p in model.base_model.parameters())
+
+def test_a_causal_classifier_with_the_wrong_pad_reads_pads(data):
+    causal = train_tokenizer(data['train']['text'], 400)
+    gpt = new_model(tiny_gpt_config(causal, n_layer=1, n_head=2, n_embd=16))
+    model, tokenizer = classifier((gpt, causal))
+    ids = tokenizer('The plot is good.')['input_ids']
+    def logit(pad_id, pads):
+        model.config.pad_token_id = pad_id
+        batch = review_batch([{'input_ids': ids}], tokenizer, pad_to=len(ids)+pads)
+        with torch.no_grad(): return model(**batch).logits[0, 1].item()
+    right, wrong = causal.pad_token_id, causal.eos_token_id
+    assert logit(right, 30) == pytest.approx(logit(right, 0), abs=1e-5)
+    assert abs(logit(wrong, 30) - logit(wrong, 0)) > 1e-3
 
 
 # models and reviews that people bring
