@@ -25,8 +25,8 @@ INTRO = """# Model families
 
 transformers {version} names {rows} pairs of a model type and a head: causal, masked, encoder-decoder
 (seq2seq), and those that are known as classifiers only. Each is built small (a width of 32, two layers, 320
-tokens), and the library's answer is compared with the model's own. Of {cells:,} cells, {right:,} are right and
-{refused:,} are refused by name; in {own:,} the model's own method fails in the same words.
+tokens), and the library's answer is compared with the model's own. Of {cells:,} cells, {right:,} are right
+and {refused:,} are refused by name; in {own:,} the model's own method fails in the same words.
 
 - `load_lm`: a folder that transformers wrote gives the same logits.
 - `save_lm`: a model that was saved and loaded has the same weights.
