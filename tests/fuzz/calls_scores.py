@@ -38,12 +38,13 @@ def perplexity(w):
 def scoring(w):
     sliding = dict(ids=w.flat[:100], max_length=32, stride=16, batch_size=4, bos_id=0, n_bytes=300)
     yield Call("scoring:sliding_perplexity", dict(model=w.lm, **sliding))
-    windows = dict(max_length=32, stride=16, batch_size=4, within_word=False)
+    windows = dict(max_length=32, stride=16, batch_size=4, within_word=False, split_special_tokens=True)
     yield Call("scoring:score_texts", dict(model=w.lm, tokenizer=w.tok, texts=w.texts[:3], **windows))
     pseudo = dict(texts=w.texts[:2], batch_size=64, within_word=False, max_length=32)
+    pseudo["split_special_tokens"] = True
     yield Call("scoring:pseudo_perplexity", dict(model=w.mlm, tokenizer=w.mtok, **pseudo))
     read = dict(model=w.lm, tokenizer=w.tok, text=w.texts[0], by="word", max_length=32, batch_size=4)
-    yield Call("scoring:surprisal", read)
+    yield Call("scoring:surprisal", read | dict(split_special_tokens=True))
     yield Call("scoring:show_surprisal", dict(surprise=w.surprise, max_bits=12.))
     draw = dict(level=.95, n_resamples=50, seed=1)
     yield Call("scoring:bootstrap_interval", dict(scores=w.scores, what="perplexity", **draw))
@@ -56,13 +57,13 @@ def scoring(w):
 def predictions(w):
     draw = dict(temperature=1., top_k=5, top_p=.9, seed=1)
     yield Call("predictions:Sampling", draw, then=lambda s: s.config())
-    how = dict(max_new_tokens=3, n=2, full_text=True, heal=False)
+    how = dict(max_new_tokens=3, n=2, full_text=True, heal=False, split_special_tokens=True)
     told = dict(model=w.lm, tokenizer=w.tok, prompts="The name")
     yield Call("predictions:generate_text", told | how | draw)
     yield Call("predictions:generate_text", told | dict(max_new_tokens=3, heal=True), note="heal")
     yield Call("predictions:show_predictions", dict(model=w.lm, tokenizer=w.tok, batch=w.batch, n=2))
     fill = dict(model=w.mlm, tokenizer=w.mtok, text=f"The {w.mtok.mask_token} is bound", top_k=3)
-    yield Call("predictions:fill_mask", fill)
+    yield Call("predictions:fill_mask", fill | dict(split_special_tokens=True))
 
 
 def advice(w):

@@ -71,7 +71,7 @@ def chunking(w):
     cut = dict(chunk_size=16, tail="pad", stride=8, pad_id=1)
     yield Call("chunking:chunk_ids", dict(ids=w.flat, **cut))
     how = dict(tokenizer=w.tok, add_eos=True, num_proc=None, text_column="text")
-    tokenize = dict(ds=w.docs, keep=["text"], **how)
+    tokenize = dict(ds=w.docs, keep=["text"], split_special_tokens=True, **how)
     yield Call("chunking:tokenize_dataset", tokenize)
     yield Call("chunking:tokenize_dataset", {**tokenize, "ds": w.texts, "keep": None}, note="list")
     yield Call("chunking:chunk_dataset", dict(ds=w.rows, **cut, eos_id=None, specials=None, model=w.lm))
