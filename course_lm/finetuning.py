@@ -51,7 +51,6 @@ class ShuffledBatches:
         self.set_epoch(self.epoch + 1)
         for i in range(start*self.batch_size, self.n, self.batch_size): yield order[i:i+self.batch_size]
 
-# %% ../nbs/50_fine_tuning.ipynb #33d7a3cb-3
 @checked
 def lm_loaders(
     data:TrainValid, # DatasetDict with train and valid, as `lm_datasets` makes it, or a pair
@@ -70,6 +69,32 @@ def lm_loaders(
 
 # %% ../nbs/50_fine_tuning.ipynb #schedule-kind
 Schedule = OneOf['one_cycle', 'linear', 'cosine', 'cosine_with_min_lr', 'constant', 'wsd']
+
+def decay_groups(
+    model, # any model
+)->dict: # 'matrix' (decayed), 'embedding' and 'vector' (not): lists of (name, parameter)
+    "The parameters that are trained, by module and shape; a tied output layer is an embedding. Lesson 5."
+    head = getattr(model, 'get_output_embeddings', lambda: None)()
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) or m is head}
+    groups = dict(matrix=[], embedding=[], vector=[])
+    for name,p in model.named_parameters():
+        kind = 'matrix' if p.ndim >= 2 else 'vector'
+        if id(p) in embeddings: kind = 'embedding'
+        if p.requires_grad: groups[kind].append((name, p))
+    if any(groups.values()): return groups
+    raise ValueError('no parameter of the model has requires_grad: everything is frozen')
+
+def n_scored(labels, causal): # int
+    "How many labels count; of a classifier's, which are (batch,), each is one."
+    if causal and labels.ndim > 1: labels = labels[:, 1:]
+    return int((labels != IGNORE_INDEX).sum())
+
+def check_used(model):
+    "Raises `ValueError` where a trainable parameter outside the body got no gradient."
+    body = getattr(model, 'base_model_prefix', '') + '.'
+    for name,p in model.named_parameters():
+        if p.requires_grad and p.grad is None and not name.startswith(body):
+            raise ValueError(f'{name} is trainable but took no part in the loss: the model does not use it')
 
 # %% ../nbs/50_fine_tuning.ipynb #311013c1
 @checked
@@ -103,21 +128,6 @@ def _wsd(step, n_steps, up, decay):
     fall = round(n_steps*decay) if isinstance(decay, float) else decay
     if step < n_steps - fall: return warm
     return warm * max(0., 1 - math.sqrt((step - (n_steps-fall) + 1)/(fall+1)))
-
-# %% ../nbs/50_fine_tuning.ipynb #89303e4b
-def decay_groups(
-    model, # any model
-)->dict: # 'matrix' (decayed), 'embedding' and 'vector' (not): lists of (name, parameter)
-    "The parameters that are trained, by module and shape; a tied output layer is an embedding. Lesson 5."
-    head = getattr(model, 'get_output_embeddings', lambda: None)()
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) or m is head}
-    groups = dict(matrix=[], embedding=[], vector=[])
-    for name,p in model.named_parameters():
-        kind = 'matrix' if p.ndim >= 2 else 'vector'
-        if id(p) in embeddings: kind = 'embedding'
-        if p.requires_grad: groups[kind].append((name, p))
-    if any(groups.values()): return groups
-    raise ValueError('no parameter of the model has requires_grad: everything is frozen')
 
 # %% ../nbs/50_fine_tuning.ipynb #5ecf6e1a
 @checked
@@ -162,19 +172,6 @@ def _counts(batches, causal, total=None):
     counts = [n_scored(b['labels'], causal) for b in batches]
     if sum(counts) or total: return counts
     raise ValueError('every label of this update is -100: no token is scored, so there is no loss')
-
-# %% ../nbs/50_fine_tuning.ipynb #n-scored
-def n_scored(labels, causal): # int
-    "How many labels count; of a classifier's, which are (batch,), each is one."
-    if causal and labels.ndim > 1: labels = labels[:, 1:]
-    return int((labels != IGNORE_INDEX).sum())
-
-def check_used(model):
-    "Raises `ValueError` where a trainable parameter outside the body got no gradient."
-    body = getattr(model, 'base_model_prefix', '') + '.'
-    for name,p in model.named_parameters():
-        if p.requires_grad and p.grad is None and not name.startswith(body):
-            raise ValueError(f'{name} is trainable but took no part in the loss: the model does not use it')
 
 # %% ../nbs/50_fine_tuning.ipynb #8f3ca1a2
 @dataclass(repr=False)

@@ -131,6 +131,14 @@ def test_what_is_decayed(lm):
     with pytest.raises(ValueError, match='lr=0 must be a number above 0'): ft.lm_optimizer(lm, lr=0)
     with pytest.raises(ValueError, match='everything is frozen'): ft.decay_groups(lm.requires_grad_(False))
 
+def test_a_rule_by_name_decays_the_norms_of_gpt2(lm):
+    names = [name for name,_ in ft.decay_groups(lm)['vector']]
+    by_name = [n for n in names if 'bias' not in n and 'LayerNorm.weight' not in n]
+    assert len(by_name) == 5 and all('.ln_' in n for n in by_name)
+    groups = ft.decay_groups(lm)
+    assert [n for n,_ in groups['embedding']] == ['transformer.wte.weight', 'transformer.wpe.weight']
+    assert all('.attn.c_' in n or '.mlp.c_' in n for n,_ in groups['matrix']) and len(groups['matrix']) == 8
+
 def test_another_optimizer(lm):
     class Mine(torch.optim.SGD):
         def __init__(self, groups, lr, betas): super().__init__(groups, lr=lr, momentum=betas[0])
@@ -205,6 +213,55 @@ def test_a_recipe_and_single_fields(tok, data):
 
 
 # The loop itself
+
+def ten_lines(model, batches, lr):
+    "The loop of the lesson."
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.)
+    losses = []
+    model.train()
+    for batch in batches:
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+def test_with_everything_off_ten_lines_are_left(tok, data):
+    batches = list(ft.lm_loaders(data, tok, batch_size=8)[0])
+    plain = ft.Recipe(schedule='constant', warmup_steps=0, weight_decay=0, betas=(.9, .999),
+                      max_grad_norm=math.inf, lr=3e-3)
+    one, two, three = (new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)) for _ in range(3))
+    slow = ten_lines(one, batches, lr=3e-3)
+    assert ft.train_loop(two, batches, recipe=plain, progress=False).losses == pytest.approx(slow, rel=1e-5)
+    for p,q in zip(one.parameters(), two.parameters()): torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-5)
+    other = ft.train_loop(three, batches, recipe=plain, schedule='linear', progress=False).losses
+    assert other != pytest.approx(slow, rel=1e-5), 'the schedule is among what was off'
+
+def test_the_same_seed_and_batches_however_they_are_shared_out(tok, data):
+    train, _ = ft.lm_loaders(data, tok, batch_size=8)
+    def losses(batches, **kw):
+        model = new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32, dropout=.1))
+        return ft.train_loop(model, batches, progress=False, **kw).losses
+    assert losses(train) == losses(train) != losses(train, seed=1)
+    ragged = [{'input_ids': list(range(5, 5+n))} for n in (4, 5, 6, 7, 12, 13, 14, 15)]
+    collate = LMCollator(tok)
+    def without_dropout(batches, **kw):
+        model = new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
+        return ft.train_loop(model, batches*3, progress=False, **kw).losses
+    at_once = without_dropout([collate(ragged)])
+    in_two = without_dropout([collate(ragged[:4]), collate(ragged[4:])], accumulate=2)
+    assert in_two == pytest.approx(at_once, rel=1e-4)
+
+def test_going_on_from_the_weights_alone_is_another_run(tok, data):
+    batches = list(ft.lm_loaders(data, tok, batch_size=4)[0])[:10]
+    steady = dict(schedule='constant', warmup_steps=0, lr=3e-3, progress=False)
+    one, two = (new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32)) for _ in range(2))
+    through = ft.train_loop(one, batches, **steady).losses[5:]
+    ft.train_loop(two, batches[:5], **steady)
+    restarted = ft.train_loop(two, batches[5:], **steady).losses
+    assert restarted[0] == pytest.approx(through[0], rel=1e-6)
+    assert restarted[1:] != pytest.approx(through[1:], rel=1e-4)
 
 def test_epochs_steps_and_evaluations(lm, tok, data):
     train, valid = ft.lm_loaders(data, tok, batch_size=8)
