@@ -34,12 +34,14 @@ def _of(config, *names):
     return next((n for n in found if n), 0)
 
 def _memory(size, batch_size, vocab_size, config):
-    "Rough bytes of a training step's activations in float32."
+    "Rough bytes of a training step's activations in float32; without a config, of the logits alone."
     layers = _of(config, 'num_hidden_layers', 'n_layer', 'n_layers')
     width = _of(config, 'hidden_size', 'n_embd', 'dim')
     heads = _of(config, 'num_attention_heads', 'n_head', 'n_heads')
     logits = 12*vocab_size # three times over
-    a_layer = 34*width + 5*heads*size # numbers per unit, and per attention weight
+    eager = getattr(config, '_attn_implementation', None) == 'eager' # others store no matrix
+    stored = 5*heads*size if eager else 0
+    a_layer = 34*width + stored # numbers per unit, and per attention weight
     return batch_size * size * (logits + 2*layers*a_layer)
 
 # %% ../nbs/23_streaming.ipynb #e283e2f6
@@ -49,21 +51,25 @@ class ChunkAdvice:
     chunk_size:int # the advice
     reason:str # 'documents', 'memory' or 'model': what stopped it from being longer
     table:list # a dict per candidate: chunk_size, context, share, bytes, boundary
+    bytes_of:str='a training step' # what `bytes` counts; 'the logits alone' where there is no model
 
     def plot(self):
         "The use and the price of each candidate; the advice is the dashed line."
         import matplotlib.pyplot as plt
+        from course_lm.support.html import PALETTE
         fig, axes = plt.subplots(1, 2, figsize=(9, 3))
         x = [row['chunk_size'] for row in self.table]
-        for key,label in (('share', 'own context seen'), ('boundary', 'chunks with a boundary')):
-            axes[0].plot(x, [100*row[key] for row in self.table], marker='o', label=label)
-        axes[1].plot(x, [row['bytes']/2**20 for row in self.table], marker='o', color='C2')
+        for key,label,name,marker in (('share', 'own context seen', 'blue', 'o'),
+                                      ('boundary', 'chunks with a boundary', 'orange', 's')):
+            y = [100*row[key] for row in self.table]
+            axes[0].plot(x, y, marker=marker, label=label, color=PALETTE[name])
+        axes[1].plot(x, [row['bytes']/2**20 for row in self.table], marker='o', color=PALETTE['green'])
         axes[0].set(title='what it gives', ylabel='%', ylim=(0, 103))
-        axes[1].set(title='what it costs: memory of a step', ylabel='MiB, roughly', yscale='log')
+        axes[1].set(title=f'memory of {self.bytes_of}', ylabel='MiB, roughly', yscale='log')
         for ax in axes:
-            ax.axvline(self.chunk_size, ls='--', color='grey')
+            ax.axvline(self.chunk_size, ls='--', color=PALETTE['grey'])
             ax.set_xscale('log', base=2)
-            ax.set(xlabel='chunk_size', xticks=x, xticklabels=x)
+            ax.set(xlabel='chunk size, tokens', xticks=x, xticklabels=x)
         axes[0].legend()
         fig.tight_layout()
         return fig
@@ -102,15 +108,16 @@ def suggest_chunk_size(
     vocab_size, tokenizer = tokenizer
     longest = max_length_of(model, tokenizer, 1 << 17)
     table = _candidates(lengths, longest, vocab_size, batch_size, getattr(model, 'config', model))
+    what = 'the logits alone' if model is None else 'a training step'
     fits = [row for row in table if memory is None or row['bytes'] <= memory]
     if not fits:
         raise ValueError(f'memory={memory:g} bytes is too little: chunk_size={table[0]["chunk_size"]} takes '
                          f'about {table[0]["bytes"]:.0f} at batch_size={batch_size}')
     enough = [row for row in fits if row['share'] >= share]
-    if enough: return ChunkAdvice(enough[0]['chunk_size'], 'documents', table)
+    if enough: return ChunkAdvice(enough[0]['chunk_size'], 'documents', table, what)
     reason = 'documents' if longest >= 2*lengths.max() else 'model'
     if len(fits) < len(table): reason = 'memory'
-    return ChunkAdvice(fits[-1]['chunk_size'], reason, table)
+    return ChunkAdvice(fits[-1]['chunk_size'], reason, table, what)
 
 # %% ../nbs/23_streaming.ipynb #1033f527
 def _ids(row):

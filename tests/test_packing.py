@@ -27,6 +27,72 @@ def test_every_document_is_packed_once_and_whole(layout):
         assert sorted(found) == sorted(tuple(d[i:i+size]) for d in docs for i in range(0, len(d), size))
 
 
+def test_packed_by_hand():
+    packed = pack_dataset([[1, 1, 1, 1], [2, 2], [3, 3, 3], [4]], 5)
+    assert packed["input_ids"] == [[1, 1, 1, 1, 4], [2, 2, 3, 3, 3]]
+    assert packed["position_ids"] == [[0, 1, 2, 3, 0], [0, 1, 0, 1, 2]]
+    assert packed["segment_ids"] == [[1, 1, 1, 1, 2], [1, 1, 2, 2, 2]]
+    padded = pack_dataset([[1, 1, 1], [2, 2, 2]], 5, pad_id=9)["input_ids"]
+    assert padded == [[1, 1, 1, 9, 9], [2, 2, 2, 9, 9]]
+    assert pack_dataset([[1, 2, 3, 4, 5]], 3)["input_ids"] == [[1, 2, 3], [4, 5, 0]]
+    assert pack_dataset([[1, 2, 3, 4, 5]], 3, long="truncate")["input_ids"] == [[1, 2, 3]]
+
+
+def test_the_mask_allows_what_a_loop_allows():
+    segments = [1, 1, 1, 2, 2, 3, 0, 0]
+    for causal in (True, False):
+        allowed = (segment_mask([segments], causal)[0, 0] == 0).tolist()
+        assert allowed == [
+            [segments[i] == segments[j] and (j <= i or not causal) for j in range(8)] for i in range(8)
+        ]
+
+
+def documents_and_rows(tokenizer, end, longest=100, n=25):
+    import torch
+    from course_lm.data import python_docs
+    docs = [tokenizer(text, verbose=False)["input_ids"] + end for text in python_docs()[:60]]
+    docs = [torch.tensor(doc) for doc in docs if 4 < len(doc) <= longest][:n]
+    return docs, pack_dataset([doc.numpy() for doc in docs], 256, long="error").with_format("torch")[:]
+
+
+def test_the_loss_of_a_trained_model_on_packed_rows_is_that_of_each_document_alone():
+    import torch
+    from course_lm.models import load_lm
+    model, tokenizer = load_lm("tiny-gpt")
+    docs, rows = documents_and_rows(tokenizer, [tokenizer.eos_token_id])
+    labels = rows["input_ids"].masked_fill(rows["position_ids"] == 0, -100)
+    given = dict(input_ids=rows["input_ids"], position_ids=rows["position_ids"], labels=labels)
+    with torch.no_grad():
+        nats = sum(model(doc[None], labels=doc[None]).loss.item() * (len(doc) - 1) for doc in docs)
+        alone = nats / sum(len(doc) - 1 for doc in docs)
+        packed = model(**given, attention_mask=segment_mask(rows["segment_ids"])).loss.item()
+        positions_only = model(**given, attention_mask=rows["attention_mask"]).loss.item()
+    assert packed == pytest.approx(alone, abs=1e-4)
+    assert positions_only > alone + .5
+
+
+def test_rotary_positions_need_no_restart_and_windows_need_a_mask_of_their_own():
+    import torch
+    from course_lm.models import load_lm
+    model, tokenizer = load_lm("tiny-bert", head="masked")
+    docs, rows = documents_and_rows(tokenizer, [])
+    everywhere = segment_mask(rows["segment_ids"], causal=False)
+    far = (torch.arange(256)[:, None] - torch.arange(256)).abs() > model.config.local_attention // 2
+    near = everywhere.masked_fill(far, torch.finfo(everywhere.dtype).min)
+    masks = dict(full_attention=everywhere, sliding_attention=near)
+    real = rows["segment_ids"] > 0
+    with torch.no_grad():
+        alone = torch.zeros(*real.shape, model.config.vocab_size)
+        for i, segments in enumerate(rows["segment_ids"]):
+            for s in segments[segments > 0].unique():
+                alone[i, segments == s] = model(rows["input_ids"][i, segments == s][None]).logits[0]
+        for positions in (rows["position_ids"], torch.arange(256).expand_as(real)):
+            got = model(rows["input_ids"], attention_mask=masks, position_ids=positions).logits
+            torch.testing.assert_close(got[real], alone[real], atol=1e-3, rtol=1e-3)
+        one = model(rows["input_ids"], attention_mask=everywhere).logits
+    assert (one[real] - alone[real]).abs().max() > 1
+
+
 def test_chunks_come_in_the_order_of_their_earliest_document():
     docs = [np.full(n, i) for i, n in enumerate(rng.integers(1, 30, 300), start=1)]
     earliest = [min(i for i in row if i) for row in pack_dataset(docs, 30)["input_ids"]]

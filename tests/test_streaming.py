@@ -129,7 +129,8 @@ def test_context_equals_a_count_by_hand():
         np.testing.assert_allclose(got, np.mean(seen))
 
 
-def test_memory_is_of_the_right_size():
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_memory_is_of_the_right_size(attention):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -141,7 +142,7 @@ def test_memory_is_of_the_right_size():
         n_positions=128,
         bos_token_id=0,
         eos_token_id=0,
-        attn_implementation="eager",
+        attn_implementation=attention,
     )
     model, ids, found = GPT2LMHeadModel(config).train(), torch.randint(500, (4, 128)), {}
     def note(t):
@@ -152,6 +153,40 @@ def test_memory_is_of_the_right_size():
     weights = {p.data_ptr() for p in model.parameters()}
     kept = sum(n for address, n in found.items() if address not in weights)
     assert .5 < _memory(128, 4, 500, config) / kept < 2.5
+
+
+def test_memory_counts_the_matrix_of_attention_only_where_it_is_stored():
+    from transformers import GPT2Config
+    def cost(size, attention):
+        return _memory(size, 4096 // size, 500, GPT2Config(attn_implementation=attention))
+    assert cost(64, "sdpa") == cost(1024, "sdpa") # as many tokens, as many bytes
+    assert cost(1024, "eager") > 2 * cost(64, "eager") > 2 * cost(64, "sdpa")
+    assert _memory(64, 64, 500, None) == 4096 * 12 * 500 # the logits alone
+
+
+def test_the_picture_says_what_its_memory_is_of(tokenizer):
+    from transformers import GPT2Config
+    lengths, config = [100] * 20, GPT2Config(n_layer=2, n_embd=32, n_head=2, n_positions=256)
+    for model, title in ((None, "the logits alone"), (config, "a training step")):
+        figure = suggest_chunk_size(lengths, tokenizer, model=model).plot()
+        assert figure.axes[1].get_title() == f"memory of {title}"
+
+
+def test_shuffled_blocks_hold_the_same_chunks_and_a_state_fits_its_stream_only():
+    docs = random_docs(40)
+    def stream(**kwargs): return chunk_stream(docs, 4, **kwargs)
+    whole, mixed = ([tuple(c["input_ids"]) for c in stream(shuffle_buffer=n)] for n in (1, 50))
+    assert mixed != whole and sorted(mixed) == sorted(whole)
+    with pytest.raises(ValueError, match="but this stream has"):
+        stream(shuffle_buffer=50).load_state_dict(stream().state_dict())
+
+
+def test_a_generator_that_is_used_up():
+    once = chunk_stream(([i] * 4 for i in range(3)), 4)
+    assert len(list(once)) == 3
+    with pytest.raises(ValueError, match="a function that returns a new iterator"): list(once)
+    again = chunk_stream(lambda: ([i] * 4 for i in range(3)), 4)
+    assert len(list(again)) == len(list(again)) == 3
 
 
 def test_advice_gives_reasons(tokenizer):
