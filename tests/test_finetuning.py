@@ -308,6 +308,7 @@ def test_what_cannot_be_trained_on(lm, tok, data):
     lm.unused = torch.nn.Parameter(torch.zeros(3))
     with pytest.raises(ValueError, match='unused is trainable but took no part in the loss'):
         ft.train_loop(lm, train, progress=False)
+    del lm.unused
     with torch.no_grad(): lm.transformer.wte.weight[5] = math.nan
     with pytest.raises(FloatingPointError, match='the loss of update 1 is nan'):
         ft.train_loop(lm, train, progress=False)
@@ -321,7 +322,7 @@ def test_mode_gradients_and_streams_are_as_before(how, lm, tok, data, monkeypatc
     lm.transformer.h[0].train()
     lm.lm_head.weight.grad = torch.ones_like(lm.lm_head.weight)
     modes = [m.training for m in lm.modules()]
-    def stop(self, nats): raise Stop
+    def stop(self, nats, norm): raise Stop
     def evaluate(model): raise Stop
     if how == 'interrupted': monkeypatch.setattr(ft.TrainingRun, 'check', stop)
     torch.manual_seed(3)
