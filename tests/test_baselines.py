@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
-from benchmarks.experiments.imdb import word_list
+from benchmarks.experiments import lexicon
 from course_lm.baselines import (
     RunResult, check_reviews, choose_best, imdb_splits, leak_report, linear_baseline, near_duplicates,
     results_table, wilson_interval)
@@ -15,8 +15,6 @@ from course_lm.reviews import reviews
 def data():
     return DatasetDict(train=reviews(64, seed=1, length='short'), valid=reviews(20, seed=2, length='short'),
                        test=reviews(30, seed=3, length='short'))
-
-LEXICON = word_list()
 
 def refused(text): return pytest.raises((ValueError, TypeError), match=text)
 
@@ -251,25 +249,24 @@ def test_order_of_words_is_invisible_to_a_bag(data):
     a, b = linear_baseline(splits, 'tfidf').probs
     assert a == pytest.approx(b)
 
-def test_baselines_that_need_no_training(data):
-    lexicon = word_list()
-    run = lexicon['lexicon_baseline']({'test': data['test']})
+def test_baselines_that_need_no_training(data, monkeypatch):
+    run = lexicon.lexicon_baseline({'test': data['test']})
     assert run.n_params == 0 and run.n == 30 and run.chosen_on is None
-    assert all(w == w.lower() and -4 <= v <= 4 and v for w, v in lexicon['valences'].items())
-    assert 150 <= len(lexicon['valences']) <= 300
-    lexicon['valences'].clear() # without a word that it knows, a review is called negative
-    assert lexicon['lexicon_baseline']({'test': data['test']}).predictions.sum() == 0
+    assert all(w == w.lower() and -4 <= v <= 4 and v for w, v in lexicon.valences.items())
+    assert 150 <= len(lexicon.valences) <= 300
+    monkeypatch.setattr(lexicon, 'valences', {}) # without a word that it knows, a review is negative
+    assert lexicon.lexicon_baseline({'test': data['test']}).predictions.sum() == 0
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
-def test_word_list_takes_any_text(text): assert np.isfinite(LEXICON['lexicon_score'](text))
+def test_word_list_takes_any_text(text): assert np.isfinite(lexicon.lexicon_score(text))
 
 @pytest.mark.parametrize('louder, quieter', [
     ('very good', 'good'), ('good', 'slightly good'), ('GOOD film', 'good film'), ('good!', 'good'),
     ('good', 'not good'), ('bad', 'very bad'), ('not bad', 'bad'), ("wasn't bad", 'bad'),
     ('wasn’t bad', 'bad')])
 def test_word_list_rules(louder, quieter):
-    score = LEXICON['lexicon_score']
+    score = lexicon.lexicon_score
     assert score(louder) > score(quieter)
 
 def test_count_baseline_is_sklearns(data):

@@ -121,27 +121,13 @@ def leaks(args, data):
     print(table.to_string(index=False), f"\n{new['cpu_seconds']:.1f} CPU s", flush=True)
 
 
-def word_list():
-    """What two cells of lesson 60 define, outside the library: words with valences, and a baseline made of
-    them."""
-    import re
-    import numpy as np
-    from course_lm.baselines import RunResult
-
-    notebook = Path(__file__).resolve().parents[2] / 'nbs' / '60_imdb_baselines.ipynb'
-    cells = {c['id']: ''.join(c['source']) for c in json.loads(notebook.read_text(encoding='utf-8'))['cells']}
-    names = {'np': np, 're': re, 'RunResult': RunResult}
-    for k in ('lexicon-words', 'lexicon-score'):
-        exec(cells[k], names)
-    return names
-
-
 def baseline(data, name, split):
     "One baseline, scored on a split, and its settings."
+    from benchmarks.experiments.lexicon import lexicon_baseline
     from course_lm.baselines import linear_baseline
 
     if name == 'words':
-        return word_list()['lexicon_baseline'](data, split), {}
+        return lexicon_baseline(data, split), {}
     settings = {'ngrams': (1, 2), 'C': 10.0} if name == 'tfidf2' else {}
     return linear_baseline(data, 'tfidf' if name == 'tfidf2' else name, score_on=split, **settings), settings
 
