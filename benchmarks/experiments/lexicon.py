@@ -1,6 +1,6 @@
 """A list of words with valences, and a baseline made of it: nothing is learnt.
 
-It was written for the course with IMDb's reviews in mind; VADER (Hutto and Gilbert, 2014) is the best known."""
+It was written for the course with IMDb in mind; VADER (Hutto and Gilbert, 2014) is the best known."""
 import re
 
 import numpy as np
