@@ -45,7 +45,7 @@ NOT_TRIED = """
 
 ## Not tried
 
-What transformers cannot build or call small, on text alone and on a CPU, with the error that it gives.
+What could not be built small from its config, or called with text alone on a CPU, and the error.
 
 | family | head | |
 | --- | --- | --- |

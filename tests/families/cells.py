@@ -162,7 +162,7 @@ class Family:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         for name, p in model.named_parameters():
-            if p.dim() == 2:
+            if p.dim() == 2 and p.requires_grad:
                 p.data.mul_(2)
         return model
 
@@ -377,7 +377,7 @@ def row(model_type, head, columns=COLUMNS):
             logits_on(family.model, head=family.task)
             family.own_loss(family.batch('right'))
         except Exception as error:
-            return {'built': f'{type(error).__name__}: {error}'.split('\n')[0]}
+            return {'built': ' '.join(f'{type(error).__name__}: {error}'.split())[:160]}
         return {column: cell(family, column) for column in columns}
     finally:
         family.close()

@@ -20,7 +20,7 @@ SIZES = {
         'head_dim d_kv attention_head_size v_head_dim q_lora_rank kv_lora_rank qk_rope_head_dim '
         'qk_nope_head_dim index_head_dim linear_key_head_dim linear_value_head_dim global_head_dim '
         'o_lora_rank swa_head_dim hidden_size_per_layer_input laurel_rank router_hidden_size '
-        'num_mel_bins max_source_positions hc_lowrank adapter_rank max_ast_length image_size',
+        'num_mel_bins hc_lowrank adapter_rank max_ast_length image_size',
     8:
         'patch_size mamba_d_state chunk_size mamba_chunk_size state_size ssm_state_size mamba_head_dim '
         'rotary_dim',
@@ -36,7 +36,8 @@ SIZES = {
     4:
         'num_experts num_local_experts n_routed_experts moe_num_experts zero_expert_num num_latents',
     LONGEST:
-        'index_topk max_position_embeddings n_positions max_seq_len max_encoder_position_embeddings '
+        'index_topk max_position_embeddings n_positions max_seq_len max_source_positions '
+        'max_target_positions max_encoder_position_embeddings '
         'max_decoder_position_embeddings sliding_window n_ctx',
     VOCAB:
         'vocab_size text_vocab_size decoder_vocab_size vocab_size_per_layer_input entity_vocab_size '
@@ -50,7 +51,7 @@ OTHER = {
     'axk1': dict(n_group=1, topk_group=1),
     'cohere_compass_text': dict(rope_parameters=dict(full_attention=dict(
         rope_type='default', rope_theta=1e4, mrope_section=[4, 2, 2]))),
-    'dbrx': dict(attn_config=dict(rope_theta=1e4)),
+    'dbrx': dict(attn_config=dict(rope_theta=1e4, clip_qkv=8.0)),
     'dots1': dict(n_shared_experts=1, n_group=1, topk_group=1, num_experts_per_tok=2),
     'dots3_note': dict(text_config=dict(per_layer_config=None)),
     'encoder-decoder': {},
@@ -86,8 +87,8 @@ OTHER = {
                      attn_layers=['local', 'lsh'], local_attn_chunk_length=8, lsh_attn_chunk_length=8,
                      num_buckets=4, hash_seed=0, axial_pos_embds=False),
     'xmod': dict(default_language='en_XX'),
-    'zamba': dict(num_hidden_layers=3, attention_head_dim=32,
-                  layers_block_type=['linear_attention', 'linear_attention', 'hybrid']),
+    'zamba': dict(num_hidden_layers=4, attention_head_dim=32, attention_hidden_size=64,
+                  layers_block_type=['linear_attention', 'hybrid', 'linear_attention', 'hybrid']),
     'zamba2': dict(layers_block_type=['linear_attention', 'hybrid']),
     'zaya': dict(num_experts_per_tok=1),
 }
