@@ -7,7 +7,7 @@
 As many run at a time as there are cores, at most four, one thread each; COURSE_LM_JOBS=1 runs one at a time.
 Exits with 1 if a notebook failed (the others still run), or if one did not run at all.
 """
-import html, re, sys, time
+import copy, html, re, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +32,9 @@ def to_html(nb, path: Path) -> None:
     from nbconvert import HTMLExporter
     exporter = HTMLExporter()
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    read = [c for c in nb.cells if not re.match(r"#\|\s*(default_exp|hide)\b", c.source)]
+    nb = copy.copy(nb)
+    nb.cells = read
     page = exporter.from_notebook_node(nb)[0]
     alts = iter(alternative_texts(nb))
     page = re.sub('alt="No description has been provided for this image"', lambda m: next(alts), page)
