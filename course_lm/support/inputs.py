@@ -157,7 +157,7 @@ def two_rows(model, config): # (2, 6)
     if len(free) < 3: return None
     row = (free*6)[:6]
     rows = torch.tensor([row, [*row[:-1], next(i for i in free if i != row[-1])]])
-    return rows.to(next(model.parameters()).device)
+    return rows.to(next((p.device for p in model.parameters()), 'cpu'))
 
 def alike(a, b, tolerance=1e-5):
     "Are these the same logits, but for the order of their sums?"
