@@ -10,7 +10,7 @@ cores are used best by two processes, each with half of every batch:
 
     torchrun --nproc-per-node 2 -m runs.train_tiny ...
 """
-import json, os, sys
+import json, os, shutil, sys
 from pathlib import Path
 
 import torch
@@ -74,7 +74,11 @@ def release(a, model, tokenizer, tokens, report, history, command):
     run = dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from,
                evals=evals)
     with whole_folder(a.out) as new:
-        save_lm(model, tokenizer, new, dtype=torch.bfloat16, card=card, reference_texts=home or None)
+        inner = save_lm(model, tokenizer, new/'model', dtype=torch.bfloat16, card=card,
+                        reference_texts=home or None)
+        for file in inner.iterdir():
+            if not file.name.startswith('.'): file.rename(new/file.name)
+        shutil.rmtree(inner)
         told = json.dumps(run | (dict(before=before) if before else {}), indent=1)
         (new/'training.json').write_text(told + '\n')
 
