@@ -319,7 +319,9 @@ def _causes(e):
     while e is not None:
         yield type(e).__name__, str(e)
         e = e.__cause__ or e.__context__
-def hub_said_no(e): return any(name in _no_answer for name,_ in _causes(e))
+def hub_said_no(e):
+    "Whether an error says that the hub gave no answer, or a refusal."
+    return any(name in _no_answer for name,_ in _causes(e))
 def unreachable(name, e):
     "What a failed download means, and what to do about it."
     names, text = zip(*_causes(e))
