@@ -84,7 +84,7 @@ def test_runtime_and_development_requirements_are_apart():
     cfg = ConfigParser()
     cfg.read(root / "settings.ini")
     def names(key): return {re.split(r"[<>=!]", r)[0] for r in cfg["DEFAULT"][key].split()}
-    assert not names("requirements") & {"nbdev", "execnb", "jupyter", "pytest", "trl", "nltk"}
+    assert not names("requirements") & {"nbdev", "execnb", "jupyter", "pytest", "trl", "nltk", "peft"}
     assert "nbdev" in names("dev_requirements")
     pinned = {line.split("==")[0].lower().replace("_", "-")
               for line in (root / "constraints.txt").read_text().splitlines() if "==" in line}
