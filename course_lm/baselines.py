@@ -15,28 +15,47 @@ import numpy as np
 
 from .support.checks import (
     Count, Flag, Level, Natural, NotNegative, Positive, Refused, Seed, SomeShare, Text, WrongType, checked,
-    is_a, kind, kind_of, part_of)
+    is_a, kind, kind_of, part_of, short)
 from .support.files import fingerprint, text_key
-from .support.kinds import AnyTexts, EveryText, Splits
+from .support.kinds import AnyTexts, EveryText, Splits, Texts
 from .support.machine import machine
-from .support.words import folded, word_spans, words_of
+from .support.words import alike, long_words, shingles, words_and_marks
 
 # %% ../nbs/60_imdb_baselines.ipynb #5a892dfd
 LABELS = ('negative', 'positive')
 
-# %% ../nbs/60_imdb_baselines.ipynb #one-split
 @kind
 def OneSplit(value):
     "a Dataset"
     if is_a(value, 'Dataset'): return value
     raise WrongType("pass one of its splits, as in ds['train']" if is_a(value, 'DatasetDict') else '')
+def _is_class(label): return isinstance(label, (int, float)) and label >= 0 and float(label).is_integer()
+def n_classes_of(y)->int: # y: labels of train, as `check_reviews` gives them
+    "How many classes there are. Raises `ValueError` where train lacks one of them."
+    seen = set(y.tolist())
+    lacks = next(k for k in range(len(seen)+1) if k not in seen)
+    if lacks == len(seen): return lacks
+    raise ValueError(f'train has no review of label {lacks}, and has {max(seen)}: number them 0, 1, 2, ...')
+def _text_fingerprint(ds): # '' where there are no texts; it says whether two splits are the same reviews
+    return fingerprint([text_key(t).hex() for t in ds['text']]) if 'text' in ds.column_names else ''
+def _asked(splits, score_on, chosen_on=None):
+    "Labels and fingerprint of a split to score, refused where a choice has seen it under another name."
+    if score_on not in splits: raise ValueError(f'score_on={score_on!r} is no split: there is {list(splits)}')
+    labels, reviews = check_reviews(splits[score_on], score_on), _text_fingerprint(splits[score_on])
+    other = splits[chosen_on] if chosen_on in splits and chosen_on!=score_on else None
+    if other is not None and reviews and reviews==_text_fingerprint(other):
+        raise ValueError(f'{chosen_on} and {score_on} are the same reviews: '
+                         'what is chosen on the one would be scored on it')
+    names = getattr(splits[score_on].features['label'], 'names', ())[:]
+    return dict(labels=labels, reviews=reviews, scored_on=score_on, chosen_on=chosen_on,
+                names=names if len(names) > 2 else None)
 
 # %% ../nbs/60_imdb_baselines.ipynb #5a892dfe
 @checked
 def check_reviews(
     ds:OneSplit, # with the columns label and text (or input_ids)
     name:Text, # what the split is called in an error
-)->np.ndarray: # (n,) labels, 0 or 1
+)->np.ndarray: # (n,) labels: 0 for blame and 1 for praise, or 0, 1, 2, ... for more classes
     """The labels of `ds`. Raises `ValueError` for missing columns or rows, other labels, one class;
     `TypeError` where a text is missing or is no text. Lesson 6."""
     columns = set(ds.column_names)
@@ -45,13 +64,16 @@ def check_reviews(
     y = list(ds['label'])
     if not y: raise ValueError(f'{name} is empty: there is nothing to learn or to score')
     if 'text' in columns: AnyTexts(ds['text'], f"{name}['text']")
-    bad = sorted(set(y) - {0, 1}, key=str)
+    several = [label for label in y if isinstance(label, (list, tuple))][:1]
+    if several: raise ValueError(f'label must be one a review: {name} has several labels, {short(several)}')
+    bad = sorted({label for label in set(y) if not _is_class(label)}, key=str)
     if bad:
-        raise ValueError(f'label must be 0 (negative) or 1 (positive), and {name} also has {bad[:3]}: '
-                         'drop unlabelled reviews first')
+        raise ValueError(f'label must be 0 (negative) or 1 (positive), or 0, 1, 2, ... for more classes, and '
+                         f'{name} also has {bad[:3]}: drop unlabelled reviews first')
     if len(set(y)) == 1:
-        raise ValueError(f'all {len(y)} labels of {name} are {y[0]}: whoever always says {LABELS[y[0]]!r} is '
-                         'right. Was a sorted file cut before it was shuffled?')
+        said = dict(enumerate(LABELS)).get(y[0], y[0])
+        raise ValueError(f'all {len(y)} labels of {name} are {y[0]}: whoever always says {said!r} is right. '
+                         'Was a sorted file cut before it was shuffled?')
     return np.array(y, dtype=np.int64)
 
 # %% ../nbs/60_imdb_baselines.ipynb #cbd13afe
@@ -97,42 +119,11 @@ def imdb_splits(
         if by=='movie' and 'movie' not in pooled.column_names:
             raise ValueError(f"by='movie' needs a column 'movie', and there is only {pooled.column_names}")
         parts = dict(zip(('train', 'valid', 'test'), _split_rows(pooled, by=='movie', shares, seed)))
-    for name,part in parts.items(): check_reviews(part, name)
+    seen = {name:set(check_reviews(part, name).tolist()) for name,part in parts.items()}
+    for name,own in seen.items():
+        lacks = set().union(*seen.values()) - own
+        if lacks: raise ValueError(f'{name} has no review of label {min(lacks)}: give it a larger share')
     return DatasetDict(parts)
-
-# %% ../nbs/60_imdb_baselines.ipynb #6070aa35
-def _mixed(ids): # (n,) the same number for the same id, but spread over all 64 bits
-    ids = (ids+np.uint64(1))*np.uint64(0x9E3779B97F4A7C15)
-    return ids ^ (ids >> np.uint64(29))
-def _shingles(texts, n, known):
-    "For each text its different runs of n words, as numbers: (numbers, row of each, runs of each text)."
-    rows = [words_of(folded(t.replace('<br />', ' '))) for t in texts]
-    rows = [w + ['']*(n-len(w)) for w in rows]
-    ids = np.array([known.setdefault(w, len(known)) for ws in rows for w in ws], dtype=np.uint64)
-    m = max(0, len(ids)-n+1)
-    numbers = np.zeros(m, np.uint64)
-    with np.errstate(over='ignore'):
-        ids = _mixed(ids)
-        for k in range(n): numbers += ids[k:k+m]*np.uint64(pow(0xBF58476D1CE4E5B9, k+1, 2**64))
-    counts = np.array([len(w) for w in rows], dtype=np.int64)
-    row = np.repeat(np.arange(len(rows)), counts)[:m]
-    # no run crosses into the next text, and rows stay in order where numbers are equal
-    inside = np.arange(m) + n <= np.cumsum(counts)[row] if m else np.zeros(0, bool)
-    order = np.flatnonzero(inside)[np.argsort(numbers[inside], kind='stable')]
-    numbers, row = numbers[order], row[order]
-    once = np.r_[True, (numbers[1:]!=numbers[:-1]) | (row[1:]!=row[:-1])][:len(row)]
-    return numbers[once], row[once], np.bincount(row[once], minlength=len(rows))
-def _alike(a, b, share, common):
-    "Pairs of rows of two such sets, and the share of runs they have in common."
-    (a, row_a, size_a), (b, row_b, size_b) = a, b
-    left, right = np.searchsorted(a, b, 'left'), np.searchsorted(a, b, 'right')
-    hits = np.where(right-left <= common, right-left, 0)
-    at = np.arange(hits.sum()) + np.repeat(left - np.cumsum(hits) + hits, hits)
-    pair, shared = np.unique(row_a[at]*len(size_b) + np.repeat(row_b, hits), return_counts=True)
-    i, j = np.divmod(pair, max(1, len(size_b)))
-    part = shared/np.minimum(size_a[i], size_b[j]).clip(1)
-    order = np.argsort(-part, kind='stable')[:(part >= share).sum()]
-    return i[order], j[order], part[order]
 
 # %% ../nbs/60_imdb_baselines.ipynb #b8a10000
 @checked
@@ -147,7 +138,7 @@ def near_duplicates(
     scripts without spaces a letter is a word. Lesson 6."""
     import pandas as pd
     known = {}
-    i, j, part = _alike(_shingles(first, n, known), _shingles(second, n, known), share, common)
+    i, j, part = alike(shingles(first, n, known), shingles(second, n, known), share, common)
     return pd.DataFrame({'first':i, 'second':j, 'share':part})
 
 # %% ../nbs/60_imdb_baselines.ipynb #d4487f22
@@ -156,8 +147,7 @@ def _shared(splits, runs, first, second, near): # {way: reviews of second that a
     if 'text' in a.column_names and 'text' in b.column_names:
         seen = set(a['text'])
         found['the very text'] = sum(t in seen for t in b['text'])
-        alike = _alike(runs[first], runs[second], near, 50)[1] if runs else None
-        if alike is not None: found['nearly the text'] = len(set(alike))
+        if runs: found['nearly the text'] = len(set(alike(runs[first], runs[second], near, 50)[1]))
     if 'movie' in a.column_names and 'movie' in b.column_names:
         seen = set(a['movie'])
         found['the movie'] = sum(m in seen for m in b['movie'])
@@ -173,7 +163,7 @@ def leak_report(
     texts = {k:EveryText(ds['text'], f"splits[{k!r}]['text']") for k,ds in splits.items()
              if 'text' in ds.column_names}
     rows, known = [], {}
-    runs = {} if near is None else {k:_shingles(t, 8, known) for k,t in texts.items()}
+    runs = {} if near is None else {k:shingles(t, 8, known) for k,t in texts.items()}
     for first,second in combinations(splits, 2):
         for way,n in _shared(splits, runs, first, second, near).items():
             share = round(100*n/max(1, len(splits[second])), 1)
@@ -194,47 +184,65 @@ def wilson_interval(
     half = z*(p*(1-p)/n + z*z/(4*n*n))**.5
     low, high = (centre-half)/(1+z*z/n), (centre+half)/(1+z*z/n)
     return low if correct else 0., high if correct < n else 1.
-
-# %% ../nbs/60_imdb_baselines.ipynb #ce8c936e-3
-def _column(value, low, high, why):
-    found = np.asarray(value)
-    if found.ndim != 1 or found.dtype.kind not in 'biuf': raise WrongType
-    if not len(found): raise Refused('there is nothing in it')
-    if not ((found >= low) & (found <= high)).all(): raise Refused(why)
-    return found
-@kind
-def Probs(value):
-    "one probability for each review"
-    return _column(value, 0, 1, 'logits and percentages are no probabilities')
-@kind
-def Truth(value):
-    "one label for each review, 0 or 1"
-    labels = _column(value, 0, 1, 'there are others')
-    if ((labels != 0) & (labels != 1)).any(): raise Refused('there are others')
-    return labels.astype(np.int64)
-def _text_fingerprint(ds): # '' where there are no texts; it says whether two splits are the same reviews
-    return fingerprint([text_key(t).hex() for t in ds['text']]) if 'text' in ds.column_names else ''
-def _asked(splits, score_on, chosen_on=None):
-    "Labels and fingerprint of a split to score, refused where a choice has seen it under another name."
-    if score_on not in splits: raise ValueError(f'score_on={score_on!r} is no split: there is {list(splits)}')
-    labels, reviews = check_reviews(splits[score_on], score_on), _text_fingerprint(splits[score_on])
-    other = splits[chosen_on] if chosen_on in splits and chosen_on!=score_on else None
-    if other is not None and reviews and reviews==_text_fingerprint(other):
-        raise ValueError(f'{chosen_on} and {score_on} are the same reviews: '
-                         'what is chosen on the one would be scored on it')
-    return dict(labels=labels, reviews=reviews, scored_on=score_on, chosen_on=chosen_on)
-
-# %% ../nbs/60_imdb_baselines.ipynb #ce8c936e-4
-class _Answers:
-    "What follows from the answers of a run."
+class _Scores: # what follows from the answers of a run
     @property
     def n(self)->int: return len(self.labels)
     @property
-    def predictions(self)->np.ndarray: return (self.probs > .5).astype(np.int64)
+    def rows(self)->np.ndarray: # (n, classes) probabilities, two columns for two classes
+        return self.probs if self.probs.ndim == 2 else np.stack([1-self.probs, self.probs], 1)
+    @property
+    def class_names(self)->list:
+        return list(self.names or (LABELS if self.probs.ndim == 1 else map(str, range(self.rows.shape[1]))))
+    @property
+    def predictions(self)->np.ndarray: # (n,) class numbers
+        return self.probs.argmax(1) if self.probs.ndim == 2 else (self.probs > .5).astype(np.int64)
+    @property
+    def per_class(self): # pandas.DataFrame: a row for each class; NaN where it was never said, or never true
+        "Precision, recall and F1 of each class, and how many reviews are of it."
+        import pandas as pd
+        answers = self.labels[self.predictions==self.labels], self.predictions, self.labels
+        both, said, true = (pd.Series(np.bincount(a, minlength=self.rows.shape[1])) for a in answers)
+        found = pd.DataFrame(dict(precision=both/said, recall=both/true, F1=2*both/(said+true), reviews=true))
+        return found.set_axis(self.class_names)
+    @property
+    def macro_f1(self)->float: return float(self.per_class['F1'].mean())
     @property
     def correct(self)->int: return int((self.predictions==self.labels).sum())
     @property
     def accuracy(self)->float: return self.correct/self.n
+
+# %% ../nbs/60_imdb_baselines.ipynb #ce8c936e-3
+def _numbers(value):
+    try: found = np.asarray(value)
+    except ValueError: raise WrongType('its rows are of different lengths') from None
+    if found.ndim not in (1, 2) or found.dtype.kind not in 'biuf': raise WrongType
+    if not len(found): raise Refused('there is nothing in it')
+    return found
+@kind
+def Probs(value):
+    "one probability for each review; for more than two classes a row of them"
+    found = _numbers(value)
+    if not ((found >= 0) & (found <= 1)).all(): raise Refused('logits and percentages are no probabilities')
+    if found.ndim == 1: return found
+    if found.shape[1] == 1: raise Refused('one output is no choice between classes')
+    if found.shape[1] == 2: raise Refused('of two classes the second column alone: probs[:,1]')
+    if np.abs(found.sum(1) - 1).max() < 1e-3: return found
+    raise Refused('a row does not add up to 1: several labels of one review are not supported')
+@kind
+def Truth(value):
+    "one label for each review: 0 or 1, or 0, 1, 2, ... for more classes"
+    labels = _numbers(value)
+    if labels.ndim == 2: raise Refused('several labels of one review are not supported')
+    if ((labels < 0) | (labels != np.round(labels))).any(): raise Refused('there are others')
+    return labels.astype(np.int64)
+
+# %% ../nbs/60_imdb_baselines.ipynb #ce8c936e-4
+@kind
+def Runs(value): # a list
+    "a list of RunResult"
+    if isinstance(value, (str, Mapping)) or not hasattr(value, '__iter__'): raise WrongType
+    return [part_of(kind_of(RunResult), i, run) for i,run in enumerate(value)]
+class _Answers(_Scores): # and what it says of itself
     @property
     def interval(self)->tuple[float,float]: return wilson_interval(self.correct, self.n)
     @property
@@ -245,12 +253,11 @@ class _Answers:
         return max(seen) if self.settings.get('keep_best') else seen[-1]
     @property
     def epoch_seconds(self)->float:
-        epochs = self.history[-1].get('epoch', 0) if self.history else 0
-        return self.seconds/max(1, epochs)
-
+        return self.seconds/max(1, self.history[-1].get('epoch', 0) if self.history else 0)
     def __repr__(self):
         low, high = self.interval
-        always = f', always {LABELS[self.predictions[0]]!r}' if len(set(self.predictions))==1 else ''
+        first = self.class_names[self.predictions[0]]
+        always = f', always {first!r}' if len(set(self.predictions))==1 else ''
         return (f'{self.name}: {100*self.accuracy:.1f} % of {self.n:,} {self.scored_on} reviews '
                 f'(95 %: {100*low:.1f} to {100*high:.1f}){always}')
     @staticmethod
@@ -270,8 +277,8 @@ class _Answers:
 class RunResult(_Answers):
     "What a run answered on one split. Raises `ValueError` for a choice made on it, or on test. Lesson 6."
     name:Text # what it is called in tables
-    probs:Probs # (n,) probability of the positive class, in the order of the split
-    labels:Truth # (n,) the truth, 0 or 1
+    probs:Probs # (n,) probability of the positive class, in the order of the split; or (n, classes)
+    labels:Truth # (n,) the truth: 0 or 1, or the number of the class
     scored_on:Text='test' # the split
     chosen_on:Text=None # split on which an epoch or a setting was chosen; None: nothing was
     n_params:Natural=0 # trained parameters
@@ -281,30 +288,25 @@ class RunResult(_Answers):
     settings:dict=field(default_factory=dict) # what to write down to do it again
     reviews:str='' # fingerprint of the texts that were scored
     machine:str=field(default_factory=machine) # where
-
+    names:Texts=None # of the classes; None: LABELS for two, else their numbers
     def __post_init__(self):
         chosen, scored = (s and s.strip().lower() for s in (self.chosen_on, self.scored_on))
         if chosen=='test' and scored!='test':
-            raise ValueError(f'{self.name!r} was chosen on the test set, which no choice may see: '
-                             'choose on valid')
+            raise ValueError(f'{self.name!r} was chosen on test, which no choice may see: choose on valid')
         if chosen==scored:
             raise ValueError(f'{self.name!r} was chosen on {self.chosen_on!r} and scored there too: '
                              'score it on reviews that no choice has seen')
         if len(self.probs)!=len(self.labels):
             raise ValueError(f'{len(self.probs)} probabilities for {len(self.labels)} labels: not one each')
-
+        k, names = self.rows.shape[1], self.class_names
+        if self.labels.max() >= k:
+            raise ValueError(f'labels={short(self.labels)} have {self.labels.max()}, probs {k} classes')
+        if len(names) != k: raise ValueError(f'names={short(names)}: probs have {k} classes')
     @classmethod
     @checked
     def of(cls, splits:Splits, score_on:Text, chosen_on:Text=None, **known):
         "A run's answers to `splits[score_on]`: its labels and fingerprint, the other fields as keywords."
-        return cls(**_asked(splits, score_on, chosen_on), **known)
-
-# %% ../nbs/60_imdb_baselines.ipynb #runs-kind
-@kind
-def Runs(value): # a list
-    "a list of RunResult"
-    if isinstance(value, (str, Mapping)) or not hasattr(value, '__iter__'): raise WrongType
-    return [part_of(kind_of(RunResult), i, run) for i,run in enumerate(value)]
+        return cls(**{**_asked(splits, score_on, chosen_on), **known})
 
 # %% ../nbs/60_imdb_baselines.ipynb #c9bc2ad7
 @checked
@@ -321,6 +323,7 @@ def results_table(
                      'an epoch':round(r.epoch_seconds, 1), 'accuracy %':round(100*r.accuracy, 1),
                      'from':round(100*low, 1), 'to':round(100*high, 1), f'{r.scored_on} reviews':r.n,
                      'chosen on':r.chosen_on or '-', 'machine':r.machine})
+        if r.probs.ndim == 2: rows[-1]['macro-F1 %'] = round(100*r.macro_f1, 1)
     table = pd.DataFrame(rows).set_index('run')
     return table if seconds else table.drop(columns=['seconds', 'an epoch', 'machine'])
 
@@ -332,33 +335,27 @@ def nb_weights(
     "Naive Bayes log-count ratios, every feature counted once too often (Wang and Manning, 2012). Lesson 6."
     pos, neg = (1 + np.asarray(counts[labels==k].sum(0)).ravel() for k in (1, 0))
     return np.log(pos/pos.sum()) - np.log(neg/neg.sum())
-
-# %% ../nbs/60_imdb_baselines.ipynb #counted-words
-def _words_and_marks(text):
-    "Words and, each by itself, the marks between them."
-    ends = [0, *(k for span in word_spans(text) for k in span), len(text)]
-    parts = [text[i:j] for i,j in zip(ends, ends[1:])] # what is between words, a word, what is between ...
-    return [w for k,part in enumerate(parts) for w in ([part] if k % 2 else ''.join(part.split()))]
-def _long_words(text):
-    "Words but for single letters of alphabets; a single letter of Hindi, Thai or Chinese is one."
-    return [w for w in words_of(text) if len(w) > 1 or w >= '\u0900']
-def _counted(ngrams, marks=False):
-    "What a vectorizer counts: runs of words."
-    return dict(ngram_range=ngrams, tokenizer=_words_and_marks if marks else _long_words, token_pattern=None)
-
-# %% ../nbs/60_imdb_baselines.ipynb #4be6662e
-def _counter_of(features, ngrams, C): # (name, vectorizer, classifier)
+def _counted(ngrams, marks=False): # what a vectorizer counts: runs of words
+    return dict(ngram_range=ngrams, tokenizer=words_and_marks if marks else long_words, token_pattern=None)
+def _counter_of(features, ngrams, C, n_classes): # (name, vectorizer, classifier)
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     low, high = ngrams
-    if features=='counts':
-        classifier = LogisticRegression(C=C, solver='liblinear', random_state=0)
-        return f'counts {low}-{high} words', CountVectorizer(**_counted(ngrams)), classifier
-    if features=='tfidf':
-        classifier = LogisticRegression(C=C, max_iter=1000)
-        return f'tf-idf {low}-{high} words', TfidfVectorizer(**_counted(ngrams)), classifier
-    seen = CountVectorizer(binary=True, **_counted(ngrams, True))
-    return 'NB-SVM', seen, LogisticRegression(C=C, solver='liblinear', dual=True, random_state=0)
+    softmax = LogisticRegression(C=C, max_iter=1000)
+    if features=='tfidf': return f'tf-idf {low}-{high} words', TfidfVectorizer(**_counted(ngrams)), softmax
+    two = LogisticRegression(C=C, solver='liblinear', dual=features=='nbsvm', random_state=0)
+    if features=='nbsvm': return 'NB-SVM', CountVectorizer(binary=True, **_counted(ngrams, True)), two
+    return f'counts {low}-{high} words', CountVectorizer(**_counted(ngrams)), two if n_classes==2 else softmax
+def _against_rest(x, y, classifier, classes): # NB-SVM: for each class (weights of the features, classifier)
+    from sklearn.base import clone
+    weights = [nb_weights(x, y==k) for k in classes]
+    return [(w, clone(classifier).fit(x.multiply(w).tocsr(), y==k)) for k,w in zip(classes, weights)]
+def _answers(fits, x): # (n, classes)
+    if fits[0][0] is None: return fits[0][1].predict_proba(x)
+    rows = np.stack([c.predict_proba(x.multiply(w).tocsr())[:,1] for w,c in fits], 1)
+    return np.c_[1-rows, rows] if len(fits)==1 else rows/rows.sum(1, keepdims=True)
+
+# %% ../nbs/60_imdb_baselines.ipynb #linear-baseline
 @checked
 def linear_baseline(
     splits:Splits, # dict with train and the split to score
@@ -368,22 +365,25 @@ def linear_baseline(
     score_on:Text='test', # split to score
     chosen_on:Text=None, # split on which features, ngrams or C were chosen
 )->RunResult:
-    "Counted words and logistic regression, or always the commoner class: what to beat. Lesson 6."
+    """Counted words and logistic regression, or always the commonest class: what to beat. Of more than two
+    classes a softmax; nbsvm takes each against the rest. Lesson 6."""
     import time
     y = check_reviews(splits['train'], 'train')
-    known = dict(splits=splits, score_on=score_on, chosen_on=chosen_on)
-    n = len(_asked(**known)['labels'])
-    if features=='majority': return RunResult.of(**known, name='majority', probs=np.full(n, y.mean()))
+    n_classes, known = n_classes_of(y), dict(splits=splits, score_on=score_on, chosen_on=chosen_on)
+    labels = _asked(**known)['labels']
+    if labels.max() >= n_classes: raise ValueError(f'train has no review of label {labels.max()}')
+    def run(name, rows, **more): # of two classes the probability of the second one
+        return RunResult.of(**known, name=name, probs=rows[:,1] if n_classes==2 else rows, **more)
+    if features=='majority': return run('majority', np.tile(np.bincount(y)/len(y), (len(labels), 1)))
     if ngrams is None: ngrams = (1, 2) if features=='nbsvm' else (1, 1)
-    name, vectorizer, classifier = _counter_of(features, ngrams, C)
+    name, vectorizer, classifier = _counter_of(features, ngrams, C, n_classes)
     start = time.perf_counter()
     x = vectorizer.fit_transform(list(splits['train']['text']))
-    weights = nb_weights(x, y) if features=='nbsvm' else None
-    def weighed(x): return x if weights is None else x.multiply(weights).tocsr()
-    classifier.fit(weighed(x), y)
+    classes = [1] if n_classes==2 else range(n_classes)
+    fits = _against_rest(x, y, classifier, classes) if features=='nbsvm' else [(None, classifier.fit(x, y))]
     seconds = time.perf_counter()-start
-    probs = classifier.predict_proba(weighed(vectorizer.transform(list(splits[score_on]['text']))))[:,1]
-    return RunResult.of(**known, name=name, probs=probs, n_params=classifier.coef_.size+1, seconds=seconds)
+    rows = _answers(fits, vectorizer.transform(list(splits[score_on]['text'])))
+    return run(name, rows, n_params=sum(c.coef_.size + c.intercept_.size for _,c in fits), seconds=seconds)
 
 # %% ../nbs/60_imdb_baselines.ipynb #cd291ef2
 def choose_best(

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .baselines import LABELS, RunResult, check_reviews
+from .baselines import LABELS, RunResult, check_reviews, n_classes_of
 from .data import train_tokenizer
 from .finetuning import Recipe, train_loop
 from .labels import pad_examples
@@ -27,7 +27,7 @@ from .support.checks import (
     Count, Flag, NotAll, Refused, Seed, Text, checked, is_a, kind, part_of, short)
 from .support.inputs import around, ceil_div, encode_texts, max_length_of, n_tokens
 from .support.kinds import (
-    AnyTexts, BatchSampler, EveryText, Model, Splits, TokenIds, Tokenizer, check_texts)
+    AnyTexts, BatchSampler, EveryText, Model, Splits, Texts, TokenIds, Tokenizer, check_texts)
 from .support.padding import as_read
 from .support.randomness import evaluating
 
@@ -46,11 +46,9 @@ class LengthBucketedSampler:
         self.batch_size, self.pool = batch_size, pool
         self.shuffle, self.seed = shuffle, seed
         self.epoch = self.done = self._start = 0
-
     def set_epoch(self, epoch:int):
         if epoch!=self.epoch: self.epoch, self.done, self._start = epoch, 0, 0
     def __len__(self)->int: return ceil_div(len(self.lengths), self.batch_size)
-
     def batches(self)->list[list[int]]: # row numbers
         "All batches of this epoch."
         n, size, rng = len(self.lengths), self.batch_size, np.random.default_rng((self.seed, self.epoch))
@@ -60,13 +58,11 @@ class LengthBucketedSampler:
             batches += np.split(pool, range(size, len(pool), size))
         places = rng.permutation(len(batches)) if self.shuffle else range(len(batches))
         return [batches[i].tolist() for i in places]
-
     def __iter__(self):
         self.done, self._start = self._start, 0
         for batch in self.batches()[self.done:]:
             self.done += 1
             yield batch
-
     def made_with(self)->dict: # what decides the order
         return {'seed':self.seed, 'n':len(self.lengths), 'tokens':int(self.lengths.sum()),
                 'batch_size':self.batch_size, 'pool':self.pool, 'shuffle':self.shuffle}
@@ -81,9 +77,13 @@ def Reviews(value): # a Dataset
     part_of(AnyTexts, 'text', value['text'])
     return value
 def with_columns(ds, new): # Dataset
-    "The columns of `ds`, and new ones in place of those of the same name."
-    from datasets import Dataset
-    return Dataset.from_dict({**{k:list(ds[k]) for k in ds.column_names if k not in new}, **new})
+    "The columns of `ds`, their labels' names with them, and new ones in place of those of the same name."
+    from datasets import Dataset, Features
+    made = {**{k:list(ds[k]) for k in ds.column_names if k not in new}, **new}
+    label = ds.features.get('label')
+    if 'label' in new or not is_a(label, 'ClassLabel'): return Dataset.from_dict(made)
+    types = Dataset.from_dict({k:v[:1] for k,v in made.items()}).features
+    return Dataset.from_dict(made, Features({**types, 'label':label}))
 @kind
 def AnyReviews(value): # a Dataset
     "a list of str, a Dataset with text or input_ids, or rows of token ids"
@@ -130,19 +130,30 @@ def encode_reviews(
     return with_columns(ds, out)
 
 # %% ../nbs/61_imdb_classification.ipynb #answer-columns
-def answer_columns(model): # (blame, praise)
-    "Which of two outputs is which, by id2label. Raises `ValueError` for a classifier of anything else."
-    config = model.config
-    names = [str(config.id2label[i]) for i in sorted(config.id2label)]
-    several = getattr(config, 'problem_type', None)=='multi_label_classification'
-    if len(names)!=2 or several:
-        raise ValueError(f'model has {len(names)} {"independent " if several else ""}labels, {short(names)}, '
-                         "and two are needed, of which one is right: load_lm(..., 'sequence-classification', "
-                         f'labels={LABELS}) makes such a head, to be trained; others are read by '
-                         'model(**batch).logits')
+def _turned(names): # whether the first of two is praise
     first, second = (name.lower() for name in names)
-    turned = first in ('positive', 'pos', 'praise') or second in ('negative', 'neg', 'blame')
-    return (1, 0) if turned else (0, 1)
+    return first in ('positive', 'pos', 'praise') or second in ('negative', 'neg', 'blame')
+def answer_columns(model): # the output of each label: (blame, praise), or as id2label has them
+    "Which output is which, by id2label. Raises `ValueError` for one output, or several labels at once."
+    names = [str(model.config.id2label[i]) for i in sorted(model.config.id2label)]
+    several = getattr(model.config, 'problem_type', None) in ('multi_label_classification', 'regression')
+    if len(names) < 2 or several:
+        raise ValueError(f'model has {len(names)} {"independent " if several else ""}labels, {short(names)}: '
+                         "at least two are needed, of which one is right; load_lm(..., "
+                         f"'sequence-classification', labels={LABELS}) makes such a head, to be trained")
+    if len(names) > 2: return tuple(range(len(names)))
+    return (1, 0) if _turned(names) else (0, 1)
+def label_columns(model, ds, y): # the output of each label of ds; y are its labels
+    "The same for these reviews. Raises `ValueError` where their classes are not those of the model."
+    columns, n = answer_columns(model), n_classes_of(y)
+    own = [str(model.config.id2label[i]) for i in sorted(model.config.id2label)]
+    if n!=len(columns): raise ValueError(f'train has {n} classes, and the model {len(columns)}: {short(own)}')
+    said = getattr(ds.features['label'], 'names', own)
+    if n==2 and said!=own and _turned(said): raise ValueError(f'label 0 of train is {said[0]!r}, not blame')
+    low, asked = ([name.lower() for name in names] for names in (own, said))
+    if n==2 or low==asked or all(name.startswith('label_') for name in low): return columns
+    if sorted(low)==sorted(asked): return tuple(low.index(name) for name in asked)
+    raise ValueError(f'train calls its classes {said}, and the model {own}: load_lm(..., labels={said})')
 def no_empty(lengths, rows, name):
     "Raises `ValueError` for the first review without a token."
     empty = next((i for i,n in zip(rows, lengths) if not n), None)
@@ -180,31 +191,35 @@ def _token_rows(ds): return list(ds.select_columns(['input_ids']).with_format('n
 # %% ../nbs/61_imdb_classification.ipynb #2fdf60c6
 @checked
 def predict_proba(
-    model:Model, # a classifier of two classes
+    model:Model, # a classifier
     tokenizer:Tokenizer, # the one it was trained with
     data:AnyReviews, # texts, or encoded reviews
     batch_size:Count=64, # reviews a batch
     max_length:Count=None, # tokens kept of a review; None: as many as the model takes
     log_odds:Flag=False, # log p(positive) - log p(negative) in place of p(positive): it has no ceiling
-)->np.ndarray: # (n,) probability of the positive class, in the order of data; or its log-odds, in nats
-    """How likely each review is positive, by `id2label`. Raises `ValueError` for empty or too long reviews
-    and for other than two labels, `FloatingPointError` for NaN. Lesson 6."""
-    blame, praise = answer_columns(model)
+)->np.ndarray: # (n,) probability of the positive class, or its log-odds in nats; of more classes (n, classes)
+    """How likely each review is positive, or each class, by `id2label`. Raises `ValueError` for empty or too
+    long reviews and for a model that doesn't choose one class, `FloatingPointError` for NaN. Lesson 6."""
+    columns = answer_columns(model)
+    if log_odds and len(columns) > 2:
+        raise ValueError(f'model has {len(columns)} labels, and log-odds are of two: take the probabilities '
+                         'that predict_proba gives')
     data = _fits(data, model, tokenizer, max_length)
-    rows, found, device = _token_rows(data), np.zeros(len(data)), next(model.parameters()).device
-    if not rows: return found
+    rows, device = _token_rows(data), next(model.parameters()).device
+    found = np.zeros((len(data), len(columns)))
     with evaluating(model), torch.inference_mode():
-        for idx in LengthBucketedSampler(data['length'], batch_size, pool=None, shuffle=False):
+        for idx in LengthBucketedSampler(data['length'], batch_size, None, shuffle=False) if rows else ():
             batch = review_batch([{'input_ids':rows[i]} for i in idx], tokenizer)
             for at,part in as_read(model, {k:v.to(device) for k,v in batch.items()}):
-                logits = model(**part).logits
-                if log_odds: values = logits[:,praise].double() - logits[:,blame].double()
-                else: values = logits.float().softmax(-1)[:,praise]
+                logits = model(**part).logits[:,columns]
+                values = logits.double() if log_odds else logits.float().softmax(-1)
                 found[np.array(idx)[at]] = values.cpu().numpy()
-    broken = np.flatnonzero(~np.isfinite(found))
+    broken = np.flatnonzero(~np.isfinite(found).all(1))
+    if log_odds: found = found[:,1] - found[:,0]
+    elif len(columns)==2: found = found[:,1]
     if not len(broken): return found
-    raise FloatingPointError(f'the answer to data[{broken[0]}] is {found[broken[0]]}: the weights of the '
-                             'model are no numbers any more, or too large; was the learning rate too high?')
+    raise FloatingPointError(f'the answer to data[{broken[0]}] is {found[broken[0]].max()}: the weights of '
+                             'the model are no numbers, or too large; was the learning rate too high?')
 
 # %% ../nbs/61_imdb_classification.ipynb #recipes
 ADAM = Recipe(lr=5e-5, epochs=3, batch_size=16, schedule='constant', warmup_steps=0, weight_decay=0.,
@@ -215,20 +230,20 @@ ADAMW_LINEAR = replace(ADAM, schedule='linear', warmup_steps=500, weight_decay=.
 def _prepare(splits, model, tokenizer):
     "The three splits encoded, and their labels."
     lacks = [k for k in ('train', 'valid', 'test') if k not in splits]
-    if lacks:
-        raise ValueError(f'splits has no {lacks[0]!r}: train, valid (to choose on) and test (to score once) '
-                         'are needed')
-    answer_columns(model)
+    if lacks: raise ValueError(f'splits has no {lacks[0]!r}: train, valid to choose on and test are needed')
+    y = {k:check_reviews(splits[k], k) for k in ('train', 'valid', 'test')}
+    columns = label_columns(model, splits['train'], y['train'])
+    unknown = [k for k in y if y[k].max() >= len(columns)]
+    if unknown: raise ValueError(f'train has no review of label {y[unknown[0]].max()}, and {unknown[0]} has')
     report = getattr(model, 'load_report', None)
     frozen = [n for n,p in model.named_parameters() if not p.requires_grad and report and n in report.new]
     if frozen: raise ValueError(f'{frozen[0]} is new and frozen: it would stay the noise that it is')
-    y = {k:check_reviews(splits[k], k) for k in ('train', 'valid', 'test')}
     ds = {k:_fits(splits[k], model, tokenizer, name=k) for k in y}
     seen, asked = ({r.tobytes() for r in _token_rows(ds[k])} for k in ('valid', 'test'))
     if 2*len(seen & asked) > min(len(seen), len(asked)):
         raise ValueError('valid and test are the same reviews, or mostly: '
                          'what is chosen on the one would be scored on it')
-    return ds, y
+    return ds, y, columns
 def _n_updates(sampler, recipe): # in all epochs; a sampler may have other numbers of batches in each
     if recipe.n_steps: return recipe.n_steps
     n, set_epoch = 0, getattr(sampler, 'set_epoch', lambda epoch: None)
@@ -244,7 +259,7 @@ def _n_updates(sampler, recipe): # in all epochs; a sampler may have other numbe
 # %% ../nbs/61_imdb_classification.ipynb #7b85ce7e-2
 @checked
 def train_classifier(
-    model:Model, # a classifier of two classes, trained in place and where it is
+    model:Model, # a classifier, trained in place and where it is
     tokenizer:Tokenizer, # the one that belongs to it
     splits:Splits, # train, valid, test: encoded reviews with label; or text, cut to the model
     recipe:Recipe=None, # None: ADAM
@@ -256,25 +271,28 @@ def train_classifier(
     """Train on reviews: valid after each epoch, test once. Raises `ValueError` before work starts, and
     `FloatingPointError` where a loss or an answer is no number. Lesson 6."""
     recipe = Recipe.of(recipe or ADAM, **changes)
-    ds, y = _prepare(splits, model, tokenizer)
+    ds, y, columns = _prepare(splits, model, tokenizer)
     lengths = ds['train']['length']
     if sampler is None: sampler = LengthBucketedSampler(lengths, recipe.batch_size, seed=recipe.seed)
     n_steps = _n_updates(sampler, recipe)
     every = recipe.eval_every or ceil_div(n_steps, recipe.epochs)
-    columns = answer_columns(model)
     rows = [dict(input_ids=i, label=columns[l]) for i,l in zip(_token_rows(ds['train']), y['train'])]
     collate = partial(review_batch, tokenizer=tokenizer)
     train = DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
     start, cpu = time.perf_counter(), time.process_time()
+    def answers(part): # in the order of the labels
+        p = predict_proba(model, tokenizer, ds[part])
+        return p if p.ndim==1 else p[:,columns]
     def evaluate(model):
-        p = predict_proba(model, tokenizer, ds['valid'])
-        loss = -np.log(np.where(y['valid']==1, p, 1-p).clip(1e-12)).mean()
-        return dict(valid_loss=float(loss), valid_accuracy=float(((p > .5)==y['valid']).mean()),
+        run = RunResult('valid', answers('valid'), y['valid'], 'valid')
+        loss = -np.log(run.rows[np.arange(run.n),run.labels].clip(1e-12)).mean()
+        return dict(valid_loss=float(loss), valid_accuracy=run.accuracy,
                     seconds=time.perf_counter()-start, cpu_seconds=time.process_time()-cpu)
     asked = replace(recipe, n_steps=n_steps, eval_every=every)
     history = train_loop(model, train, recipe=asked, evaluate=evaluate, progress=progress)
     return RunResult.of(splits, 'test', 'valid' if recipe.keep_best else None,
-        name=name or model.config.model_type, probs=predict_proba(model, tokenizer, ds['test']),
+        name=name or model.config.model_type, probs=answers('test'),
+        names=[model.config.id2label[i] for i in columns] if len(columns) > 2 else None,
         n_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
         seconds=history.evals[-1]['seconds'], history=history.evals, losses=history.losses,
         settings=asdict(recipe))
@@ -291,22 +309,23 @@ class LSTMClassifier(torch.nn.Module):
         pooling:Literal['last', 'max', 'mean']='last', # what the head sees of all states
         dropout:NotAll=0.3, # share of the vectors, and of what the head sees, that is dropped
         seed:Seed=42, # of the weights
+        labels:Texts=LABELS, # names of the classes
     ):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embed = torch.nn.Embedding(n_words, n_embd, padding_idx=0)
             self.lstm = torch.nn.LSTM(n_embd, n_hidden, batch_first=True, bidirectional=bidirectional)
-            self.head = torch.nn.Linear(n_hidden*(1+bidirectional), len(LABELS))
+            self.head = torch.nn.Linear(n_hidden*(1+bidirectional), len(labels))
         self.pooling, self.dropout, self.base_model_prefix = pooling, torch.nn.Dropout(dropout), 'lstm'
-        self.config = SimpleNamespace(model_type='lstm', id2label=dict(enumerate(LABELS)))
+        self.config = SimpleNamespace(model_type='lstm', id2label=dict(enumerate(labels)))
 
     def get_input_embeddings(self): return self.embed
     def forward(self,
         input_ids:Tensor, # (batch, length)
         attention_mask:Tensor, # (batch, length), 1 where real; the pads come after
         labels:Tensor|None=None, # (batch,)
-    ): # .logits (batch, 2), .loss
+    ): # .logits (batch, classes), .loss
         lengths = attention_mask.sum(1).cpu()
         pack = torch.nn.utils.rnn.pack_padded_sequence(self.dropout(self.embed(input_ids)), lengths,
                                                        batch_first=True, enforce_sorted=False)
@@ -331,11 +350,12 @@ def lstm_baseline(
     **shape, # n_embd, n_hidden, bidirectional, pooling, dropout of LSTMClassifier
 )->RunResult: # scored on test
     "The lecture's packed LSTM, on batches of about equal length. Lesson 6."
-    check_reviews(splits['train'], 'train')
-    recipe = recipe or LSTM_RECIPE
+    n = n_classes_of(check_reviews(splits['train'], 'train'))
+    names = getattr(splits['train'].features['label'], 'names', [str(k) for k in range(n)])
+    recipe, labels = recipe or LSTM_RECIPE, LABELS if n==2 else names
     tokenizer = train_tokenizer(list(splits['train']['text']), n_words, kind='word')
     enc = {k:encode_reviews(splits[k], tokenizer, max_length, truncation_side) for k in splits}
-    model = LSTMClassifier(len(tokenizer), seed=recipe.seed, **shape)
+    model = LSTMClassifier(len(tokenizer), seed=recipe.seed, labels=labels, **shape)
     run = train_classifier(model, tokenizer, enc, recipe, name=name, progress=progress)
     cut = dict(n_words=len(tokenizer), max_length=max_length, cut_off=truncation_side)
     return replace(run, settings={**run.settings, **cut, **shape})
@@ -351,15 +371,18 @@ def most_confident_mistakes(
     run:RunResult, # any
     ds, # the split that was scored, with its text
     n:Count=5, # how many
-): # pandas.DataFrame: truth, p(positive), text; the surest first, with its row number
+): # pandas.DataFrame: truth, p(positive) or said and how sure, text; the surest first, with its row number
     "The reviews that the run got wrong while it was surest. Raises `ValueError` for other reviews. Lesson 6."
     import pandas as pd
     if len(ds)!=run.n or not np.array_equal(np.array(ds['label']), run.labels):
         raise ValueError(f'ds is not the split of {run.n} reviews that {run.name!r} was scored on')
-    wrong, probs = np.flatnonzero(run.predictions!=run.labels), np.asarray(run.probs)
-    worst = wrong[np.argsort(-np.abs(probs[wrong]-.5), kind='stable')][:n].tolist()
-    rows = [(LABELS[run.labels[i]], round(float(probs[i]), 3), ds[i]['text']) for i in worst]
-    return pd.DataFrame(rows, index=worst, columns=['truth', 'p(positive)', 'text'])
+    wrong, sure = np.flatnonzero(run.predictions!=run.labels), run.rows.max(1)
+    worst = wrong[np.argsort(-sure[wrong], kind='stable')][:n]
+    names = np.array(run.class_names)
+    said = {'p(positive)':run.probs[worst]} if run.probs.ndim==1 else {
+        'said':names[run.predictions[worst]], 'probability':sure[worst]}
+    columns = {'truth':names[run.labels[worst]], **said, 'text':[ds[i]['text'] for i in worst.tolist()]}
+    return pd.DataFrame(columns, index=worst.tolist()).round(3)
 @checked
 def classify(
     model:Model, # a trained classifier
@@ -371,6 +394,7 @@ def classify(
     texts = check_texts([texts] if isinstance(texts, str) else texts)
     if not all(t.strip() for t in texts): raise ValueError('texts must be reviews, none of them empty')
     p = predict_proba(model, tokenizer, texts)
+    rows = p if p.ndim==2 else np.stack([1-p, p], 1)
     columns = answer_columns(model)
-    labels = [model.config.id2label[columns[int(q > .5)]] for q in p]
-    return pd.DataFrame({'label':labels, 'probability':np.maximum(p, 1-p).round(3), 'text':texts})
+    labels = [model.config.id2label[columns[k]] for k in rows.argmax(1)]
+    return pd.DataFrame({'label':labels, 'probability':rows.max(1).round(3), 'text':texts})

@@ -99,9 +99,11 @@ def calibration_curve(
     run:RunResult, # any
     bins:Count=10, # equal steps from 0 to 1
 ): # pandas.DataFrame: a row for each bin: mean probability, share of praise with its interval, reviews
-    "What the run said, against what is true, bin by bin. Lesson 6."
+    """What the run said, against what is true, bin by bin. Of more than two classes: how sure it was of its
+    answer, against how often that was right. Lesson 6."""
     import pandas as pd
     probs, labels = np.asarray(run.probs, dtype=float), np.asarray(run.labels)
+    if probs.ndim == 2: probs, labels = probs.max(1), run.predictions==labels
     at = np.minimum((probs*bins).astype(int), bins-1)
     rows = []
     for b in np.unique(at):
@@ -134,7 +136,8 @@ def plot_calibration(
         low, high = t['true']-t['from'], t['to']-t['true']
         label = f'{run.name}: off by {100*calibration_error(run, bins):.1f} %'
         ax.errorbar(t['said'], t['true'], yerr=[low, high], marker='o', capsize=2, label=label)
-    ax.set(xlabel='probability of praise, as said', ylabel='share that is praise',
+    of, share = ('praise', 'praise') if all(run.probs.ndim==1 for run in runs) else ('the answer', 'right')
+    ax.set(xlabel=f'probability of {of}, as said', ylabel=f'share that is {share}',
            title='Is it as sure as it should be?')
     ax.legend(fontsize=8)
     return ax

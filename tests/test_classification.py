@@ -678,10 +678,9 @@ def test_turned_columns_are_trained_as_they_are_named(tokenizer, data):
     np.testing.assert_allclose(a.probs, b.probs, atol=1e-5)
 
 @pytest.mark.parametrize('kw, text', [
-    (named('negative', 'neutral', 'positive'), "3 labels, .'negative', 'neutral', 'positive'"),
     (dict(num_labels=1), '1 labels'),
     (named(*LABELS) | dict(problem_type='multi_label_classification'), '2 independent labels')])
-def test_other_than_two_classes_are_refused(tokenizer, data, kw, text):
+def test_what_is_no_choice_between_classes_is_refused(tokenizer, data, kw, text):
     model = a_bert(tokenizer, **kw)
     for call in (classify, predict_proba, predict_windows, token_importance):
         one = 'a good film' if call is token_importance else ['a good film']

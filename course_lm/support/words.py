@@ -9,6 +9,7 @@ __all__ = []
 import re
 from bisect import bisect
 
+import numpy as np
 import regex
 
 # %% ../../nbs/support/words.ipynb #w-pattern
@@ -43,6 +44,21 @@ def words_of(
     "The words of a text, as `word_spans` finds them."
     return [text[i:j] for i,j in word_spans(text)]
 
+# %% ../../nbs/support/words.ipynb #w-counted
+def words_and_marks(
+    text:str, # in any script
+)->list: # of str
+    "Words and, each by itself, the marks between them."
+    ends = [0, *(k for span in word_spans(text) for k in span), len(text)]
+    parts = [text[i:j] for i,j in zip(ends, ends[1:])] # what is between words, a word, what is between ...
+    return [w for k,part in enumerate(parts) for w in ([part] if k % 2 else ''.join(part.split()))]
+
+def long_words(
+    text:str, # in any script
+)->list: # of str
+    "Words but for single letters of alphabets; a single letter of Hindi, Thai or Chinese is one."
+    return [w for w in words_of(text) if len(w) > 1 or w >= '\u0900']
+
 # %% ../../nbs/support/words.ipynb #w-fold
 def name_words(
     text:str, # in any script
@@ -67,6 +83,40 @@ def folded(
     if text.isascii(): return text.lower()
     from unicodedata import normalize
     return normalize('NFKC', _points.sub('', normalize('NFKC', text))).casefold()
+
+# %% ../../nbs/support/words.ipynb #w-runs-code
+def _mixed(ids): # (n,) the same number for the same id, but spread over all 64 bits
+    ids = (ids+np.uint64(1))*np.uint64(0x9E3779B97F4A7C15)
+    return ids ^ (ids >> np.uint64(29))
+def shingles(texts, n, known):
+    "For each text its different runs of n words, as numbers: (numbers, row of each, runs of each text)."
+    rows = [words_of(folded(t.replace('<br />', ' '))) for t in texts]
+    rows = [w + ['']*(n-len(w)) for w in rows]
+    ids = np.array([known.setdefault(w, len(known)) for ws in rows for w in ws], dtype=np.uint64)
+    m = max(0, len(ids)-n+1)
+    numbers = np.zeros(m, np.uint64)
+    with np.errstate(over='ignore'):
+        ids = _mixed(ids)
+        for k in range(n): numbers += ids[k:k+m]*np.uint64(pow(0xBF58476D1CE4E5B9, k+1, 2**64))
+    counts = np.array([len(w) for w in rows], dtype=np.int64)
+    row = np.repeat(np.arange(len(rows)), counts)[:m]
+    # no run crosses into the next text, and rows stay in order where numbers are equal
+    inside = np.arange(m) + n <= np.cumsum(counts)[row] if m else np.zeros(0, bool)
+    order = np.flatnonzero(inside)[np.argsort(numbers[inside], kind='stable')]
+    numbers, row = numbers[order], row[order]
+    once = np.r_[True, (numbers[1:]!=numbers[:-1]) | (row[1:]!=row[:-1])][:len(row)]
+    return numbers[once], row[once], np.bincount(row[once], minlength=len(rows))
+def alike(a, b, share, common):
+    "Pairs of rows of two such sets, and the share of runs they have in common."
+    (a, row_a, size_a), (b, row_b, size_b) = a, b
+    left, right = np.searchsorted(a, b, 'left'), np.searchsorted(a, b, 'right')
+    hits = np.where(right-left <= common, right-left, 0)
+    at = np.arange(hits.sum()) + np.repeat(left - np.cumsum(hits) + hits, hits)
+    pair, shared = np.unique(row_a[at]*len(size_b) + np.repeat(row_b, hits), return_counts=True)
+    i, j = np.divmod(pair, max(1, len(size_b)))
+    part = shared/np.minimum(size_a[i], size_b[j]).clip(1)
+    order = np.argsort(-part, kind='stable')[:(part >= share).sum()]
+    return i[order], j[order], part[order]
 
 # %% ../../nbs/support/words.ipynb #s-ends
 _closers = r'''[\p{Pe}\p{Pf}"'*_]*'''

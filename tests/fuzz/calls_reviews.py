@@ -18,7 +18,8 @@ def baselines(w):
     yield Call("baselines:wilson_interval", dict(correct=5, n=10, level=.95))
     y, p = np.array([0, 1, 0, 1]), np.array([.2, .8, .6, .7])
     made = dict(name="a", probs=p, labels=y, scored_on="test", chosen_on="valid", n_params=5, seconds=1.)
-    more = dict(history=[], losses=[.5], settings=dict(seed=1), reviews="", machine="m")
+    more = dict(history=[], losses=[.5], settings=dict(seed=1), reviews="", machine="m",
+                names=["bad", "good"])
     yield Call("baselines:RunResult", made | more, then=lambda r: (r.accuracy, repr(r)))
     of = dict(splits=w.splits, score_on="test", chosen_on="valid", name="a", probs=np.full(6, .6))
     yield Call("baselines:RunResult.of", of, on=RunResult)
@@ -47,7 +48,8 @@ def classification(w):
     train = ask | dict(splits=w.splits, recipe=ADAM, sampler=None, name="n", progress=False)
     changes = dict(epochs=1, n_steps=2, lr=1e-3, batch_size=4, seed=1)
     yield Call("classification:train_classifier", train | changes, trains=True)
-    shape = dict(n_embd=8, n_hidden=8, bidirectional=False, pooling="last", dropout=.1, seed=1)
+    shape = dict(n_embd=8, n_hidden=8, bidirectional=False, pooling="last", dropout=.1, seed=1,
+                 labels=["bad", "good"])
     net = LSTMClassifier(300, 8, 8)
     def run(model): return model(w.matrix, w.matrix > 0)
     yield Call("classification:LSTMClassifier", dict(n_words=300, **shape), then=run)
