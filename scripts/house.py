@@ -15,7 +15,9 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 SUPPORT = "checks words kinds randomness machine arrow inputs padding files html processes".split()  # upwards
-HOMEWORK, INDEX = 95, 1000  # ranks of everything in nbs/homework, and of nbs/index.ipynb
+HOMEWORK, INDEX = 95, 1000  # ranks of the checker that nbs/homework makes and uses, and of nbs/index.ipynb
+PARTS = "answers exercises sandbox recognition report findings checking".split()  # of the checker, upwards; banks lie above it
+USES = "matrix sheets grading".split()  # of the checker and its banks, upwards; the students' sheets lie on top
 LEFTOVERS = "Carried over from", "To be merged or deleted"
 KIND_MAKERS = {"Kind", "kind"}  # what makes a field type; so does a function that gives a Kind back
 
@@ -82,9 +84,16 @@ class Notebook:
         "How high the room lies; None where nobody has said."
         if self.name == "index": return INDEX
         folder, _, stem = self.name.rpartition("/")
-        if folder == "homework": return HOMEWORK
+        if folder == "homework": return HOMEWORK + place_in_homework(stem)
         if folder == "support": return SUPPORT.index(stem) - len(SUPPORT) if stem in SUPPORT else None
         return int(stem[:2]) if re.match(r"\d\d_", stem) and not folder else None
+
+
+def place_in_homework(stem: str) -> float:
+    "How far above or below the checker a page of nbs/homework lies, in less than a lesson."
+    if stem in PARTS: return (PARTS.index(stem) - len(PARTS)) / 100
+    if stem in USES: return .2 + USES.index(stem) / 100
+    return .1 if stem.startswith("bank_") else .3
 
 
 @dataclass

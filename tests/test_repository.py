@@ -153,12 +153,12 @@ SHEET = "#| default_exp homework.thrown_away", "#| export\ndef thrown(): return 
 
 @pytest.fixture
 def sheet(copy):
-    "A throw-away notebook in nbs/homework/, which is not there yet: every tool has to find it."
+    "A throw-away notebook in nbs/homework/: every tool has to find it."
     path = copy / "nbs" / "homework" / "29_thrown_away.ipynb"
     notebook(path, *SHEET)
     yield path
-    shutil.rmtree(path.parent)
-    shutil.rmtree(copy / "course_lm" / "homework", ignore_errors=True)
+    path.unlink()
+    (copy / "course_lm" / "homework" / "thrown_away.py").unlink(missing_ok=True)
     # the index of names forgets it
     subprocess.run(["nbdev_export"], cwd=copy, check=True, capture_output=True)
 
@@ -183,13 +183,13 @@ def test_a_new_folder_of_notebooks_is_found_by_tests_and_course(copy, sheet):
     code, said = run(copy, "scripts.run_tests", "29")
     assert code == 0 and "nbdev_test homework/29_thrown_away" in said
     assert said.strip().endswith("1 passed, 0 failed")
-    assert run(copy, "scripts.run_course", "homework")[0] == 0
+    assert run(copy, "scripts.run_course", "homework/29")[0] == 0
     assert "homework/29_thrown_away" in run(copy, "scripts.run_course", "29")[1]
     assert (copy / "_run" / "homework" / "29_thrown_away.html").exists()
     notebook(sheet, *SHEET[:2], "assert thrown() == 2")
-    code, said = run(copy, "scripts.run_tests", "homework")
+    code, said = run(copy, "scripts.run_tests", "homework/29")
     assert code == 1 and "0 passed, 1 failed" in said and "AssertionError" in said
-    code, said = run(copy, "scripts.run_course", "homework")
+    code, said = run(copy, "scripts.run_course", "homework/29")
     assert code == 1 and "FAILED: homework/29_thrown_away" in said and "FAILED: CellExecutionError" in said
 
 
@@ -198,7 +198,7 @@ def test_a_new_folder_of_notebooks_is_found_by_stored_outputs_and_ruff(copy, she
     notebook(sheet, *SHEET, "import os", outputs=[error])
     code, said = run(copy, "scripts.run_tests", "--stored-outputs")
     assert code == 1 and "nbs/homework/29_thrown_away.ipynb: an error is stored" in said
-    code, said = run(copy, "ruff", "check", "--output-format", "concise", "nbs/homework")
+    code, said = run(copy, "ruff", "check", "--output-format", "concise", "nbs/homework/29_thrown_away.ipynb")
     assert code == 1 and "29_thrown_away.ipynb:cell 5:1:8: F401" in said
 
 
