@@ -175,7 +175,7 @@ class Sandbox:
             try: stream.flush()
             except Exception: continue
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', DeprecationWarning) # of forking beside threads: the child uses none
+            warnings.simplefilter('ignore', DeprecationWarning) # fork beside threads: the child has none
             self.pid = os.fork()
         if not self.pid:
             try:
