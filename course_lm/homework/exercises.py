@@ -6,12 +6,12 @@
 __all__ = ['Mistake', 'Exercise']
 
 # %% ../../nbs/homework/exercises.ipynb #f8030baa
-import copy, functools, inspect, json, math, random, sys, types
+import copy, functools, inspect, json, random, sys, types
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from course_lm.homework.answers import kind_of_answer, plain, same, shown
+from course_lm.homework.answers import kind_of_answer, plain, same
 
 # %% ../../nbs/homework/exercises.ipynb #4f23ec75
 @dataclass(eq=False)

@@ -6,12 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/homework/recognition.ipynb #f06b3b2c
-import itertools, json, time
+import itertools, time
 from dataclasses import dataclass, field
 
-from course_lm.homework.answers import same, unpacked
+from course_lm.homework.answers import same
 from course_lm.homework.exercises import answer, judge, size, smaller_inputs, version
-from course_lm.homework.sandbox import Outcome, answered
+from course_lm.homework.sandbox import Outcome
 
 # %% ../../nbs/homework/recognition.ipynb #19442310
 class Known:

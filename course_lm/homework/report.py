@@ -11,7 +11,7 @@ from collections import namedtuple
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course_lm.homework.answers import ArrayList, Odd, shown
+from course_lm.homework.answers import shown
 from course_lm.support.html import PALETTE, pale
 
 # %% ../../nbs/homework/report.ipynb #492c4697
