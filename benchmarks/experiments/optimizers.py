@@ -2,10 +2,11 @@
 
     python -m benchmarks.experiments.optimizers    # about a quarter of an hour on one core
 
-The model and corpus of the lesson (Python's standard library), 150 updates, three seeds (weights and order of
-the chunks). Each run is scored on two halves of the held-out files: the rate of each optimizer is chosen on
-the first, and what the lesson reports is measured on the second. Kept run by run in
-benchmarks/results/optimizers.json with machine, versions and date; a stopped run goes on with what is missing.
+The model and corpus of the lesson (Python's standard library), 150 updates, three seeds (of weights and
+order of the chunks). Each run is scored on two halves of the held-out files: each optimizer's rate is chosen
+on the first, and what the lesson reports is measured on the second. Kept run by run in
+benchmarks/results/optimizers.json with machine, versions and date; a stopped run goes on with what is
+missing.
 """
 import argparse
 from dataclasses import asdict, dataclass
@@ -48,7 +49,7 @@ class Settings:
 
 
 def corpus(settings):
-    "(tokenizer, chunks to learn from, to choose on, to report on), of files that share no half of their lines."
+    "(tokenizer, chunks to learn from, to choose on, to report on); near copies of other files are left out."
     def long_lines(text): return {line.strip() for line in text.splitlines() if len(line.strip()) > 20}
     files = deduplicate(python_source())
     order = np.random.default_rng(0).permutation(len(files))
