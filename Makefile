@@ -5,10 +5,10 @@ PY := .venv/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab readme refresh export house widgets bench clean
+.PHONY: help course test lab site site-test readme refresh export house widgets bench clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1 \t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/' | expand -t 18
 
 .venv/.installed: settings.ini setup.py constraints.txt
 	@echo "Setting up .venv (about 7 GB on Linux, some minutes; once)"
@@ -17,14 +17,23 @@ help:  ## this list
 	$(PY) -m scripts.hooks
 	@touch $@
 
-course: .venv/.installed  ## run every lesson, offline; pages and executed notebooks go to _run/
+course: .venv/.installed  ## run every lesson, offline, into _run/; then make the pages to read, in _site/
 	$(PY) -m scripts.run_course $(LESSONS)
+	@$(MAKE) --no-print-directory site
 
 test: .venv/.installed  ## every check, notebook and test, offline
 	$(PY) -m scripts.run_tests $(ONLY)
 
 lab: .venv/.installed  ## open the first lesson in JupyterLab
 	$(PY) -m jupyter lab nbs/00_data.ipynb
+
+site: .venv/.installed  ## make the web pages from the stored outputs, into _site/
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[site]'
+	$(PY) -m scripts.site.build
+
+site-test: site  ## look at every page in a headless browser (needs Chromium)
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	$(PY) -m pytest tests/site -q
 
 readme: .venv/.installed  ## make README.md from nbs/index.ipynb
 	$(PY) -m scripts.readme
@@ -48,4 +57,4 @@ bench: .venv/.installed  ## measure against peers; tables are printed and kept i
 	for b in benchmarks/speed/[a-z]*.py; do $(PY) -m benchmarks.speed.$$(basename $$b .py) || exit 1; done
 
 clean:  ## remove what the commands above have made, .venv included
-	rm -rf .venv _run _proc _docs build dist *.egg-info .ruff_cache
+	rm -rf .venv _run _site _proc _docs build dist *.egg-info .ruff_cache

@@ -9,7 +9,7 @@ readme = here / "README.md"
 settings = ConfigParser()
 settings.read(here / "settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
-extras = {extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "browser", "bench")}
+extras = {extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "browser", "bench", "site")}
 
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], license="Apache-2.0",
