@@ -54,7 +54,8 @@ def entry(function, notes: dict, name: str, docstring: str) -> list[str]:
     if any(kind or note for _, kind, note in rows):
         out += ["", "| parameter | type | |", "| --- | --- | --- |"]
         out += [f"| `{n}` | {kind_cell(k)} | {cell(note)} |" for n, k, note in rows]
-    ends = [line for line in range(max(lines, default=function.lineno), first) if line in notes and line not in lines]
+    after = range(max(lines, default=function.lineno), first)
+    ends = [line for line in after if line in notes and line not in lines]
     if ends: out += ["", f"*Returns* {prose(notes[ends[-1]])}"]
     return [*out, ""]
 

@@ -19,6 +19,7 @@ def linked(text: str, place: str) -> str:
     text = re.sub(r"\]\((?:\.\./)+nbs/", f"]({up}", text)
     for file, name in extra_pages.items():
         text = re.sub(rf"\]\((?:\.\./)*{re.escape(file)}", f"]({up}{name}", text)
+
     def outside(m): # a link that leaves nbs/
         target = (nbs / place).parent.joinpath(m.group(1)).resolve()
         inside = target.is_relative_to(nbs)
@@ -27,7 +28,7 @@ def linked(text: str, place: str) -> str:
 
 
 def code_cell(cell: dict, place: str, last: bool):
-    "A code cell as a reader wants it, or None: no directives, a text for each picture, the library's code folded."
+    "A code cell as a reader wants it, or None: no directives, a text for each picture, plumbing folded."
     source = "".join(cell["source"])
     said = directives(source)
     if "hide" in said or "default_exp" in said: return None
@@ -36,7 +37,8 @@ def code_cell(cell: dict, place: str, last: bool):
     if said.get("echo") == "false": # a part of the page that code makes: its text
         texts = ["".join(o["data"]["text/markdown"]) for o in cell["outputs"]
                  if "text/markdown" in o.get("data", {})]
-        return dict(cell_type="markdown", id=cell["id"], metadata={}, source=linked("\n\n".join(texts), place))
+        text = linked("\n\n".join(texts), place)
+        return dict(cell_type="markdown", id=cell["id"], metadata={}, source=text)
     cell = dict(cell, source=shown, metadata={})
     plumbing = last and {"export", "exporti"} & set(said) or only_imports(shown)
     if plumbing: cell["metadata"]["tags"] = ["hide-input"]
@@ -126,7 +128,7 @@ def main() -> int:
         src, made = Path(folder, "src"), Path(folder, "out")
         src.mkdir()
         prepare(src)
-        sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(src), str(made)]
+        sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", src, made]
         if subprocess.run(sphinx, env=os.environ | {"PYTHONPATH": str(src)}).returncode: return 1
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(made, target)
