@@ -93,7 +93,9 @@ def place_in_homework(stem: str) -> float:
     "How far above or below the checker a page of nbs/homework lies, in less than a lesson."
     if stem in PARTS: return (PARTS.index(stem) - len(PARTS)) / 100
     if stem in USES: return .2 + USES.index(stem) / 100
-    return .1 if stem.startswith("bank_") else .3
+    if stem == "tiny": return .08  # models, for banks
+    if stem.startswith("bank_"): return .1 if stem[-1] == "0" else .09  # the parts of a bank below it
+    return .3
 
 
 @dataclass

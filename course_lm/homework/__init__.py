@@ -20,7 +20,7 @@ LESSONS = {
     1: 'bigram_probs text_nats bits_per_byte entropy_rate',
     2: 'chunk windows split_and_chunk pack segment_mask',
     3: 'causal_labels causal_loss collate mask_tokens whole_word_mask',
-    4: 'perplexity sliding_windows evaluate pseudo_nats',
+    4: 'perplexity sliding_windows evaluate pseudo_nats strided_perplexity',
     5: 'accumulate linear_schedule decay_groups add_pad_token train',
     6: 'accuracy split_by_movie bucket_batches last_token wilson leaks',
     7: 'bpe_merges gpt2_parameters deduplicate warmup_stable_decay'}
