@@ -42,7 +42,7 @@ FINDINGS |= dict(
         'Which line ends the program?',
         'A function hands back its result, and the program goes on.',
         'Replace the exit with `return`.')),
-    memory=Finding('out-of-memory', 'it needs too much memory', 'It asks for over 2 GB, for a small input.', (
+    memory=Finding('out-of-memory', 'it needs too much memory', 'It asks for over 1 GB, for a small input.', (
         'How large does your largest list or array become?',
         'Nothing here needs more than a few thousand numbers.',
         'Print the shape before you make the array.')),
