@@ -90,7 +90,7 @@ class Unfriendly:
     def __eq__(self, other): return True
     def __repr__(self): raise RuntimeError("no")
     def __iter__(self): raise RuntimeError("no")
-    def __len__(self): return -1
+    def __len__(self): raise RuntimeError("no")
     def __bool__(self): raise RuntimeError("no")
     def __getattr__(self, name): raise RuntimeError("no")
 
