@@ -20,13 +20,16 @@ def checked_function(exercise, fn, seconds=None)->Report:
     start = time.perf_counter()
     if not callable(fn): report = _not_a_function(exercise, fn)
     else:
-        outs, known = outcomes(exercise, fn, seconds), Known(exercise)
-        verdict = recognised(known, outs)
-        if not verdict.wrong: report = _right(exercise, outs)
-        elif verdict.ids: report = _named(fn, outs, known, verdict)
-        else: report = _not_named(fn, outs, known, verdict)
-        report.printed = any('printed' in o.notes for o in outs)
+        with sandbox(exercise, fn, seconds) as box: report = _tried(box, Known(exercise))
     report.seconds = time.perf_counter() - start
+    return report
+def _tried(box, known):
+    outs = outcomes(box)
+    verdict = recognised(known, outs)
+    if not verdict.wrong: report = _right(known.exercise, outs)
+    elif verdict.ids: report = _named(box, outs, known, verdict)
+    else: report = _not_named(box, outs, known, verdict)
+    report.printed = any('printed' in o.notes for o in outs)
     return report
 def _not_a_function(exercise, fn):
     known = isinstance(fn, (str, int, float, list, dict, type(None)))
@@ -58,15 +61,14 @@ def _others(exercise, verdict): # a sentence about the other mistakes
 def _picture(exercise, example):
     try: return exercise.draw(*example) or '' if exercise.draw else ''
     except Exception: return ''
-def _named(fn, outs, known, verdict):
+def _named(box, outs, known, verdict):
     exercise, ids = known.exercise, verdict.ids
     mistake = exercise[ids[0]]
     i = next((i for i in verdict.wrong if outs[i].kind == 'value'), verdict.wrong[0])
     is_value = outs[i].kind == 'value'
     got = outs[i].value if is_value else Gone(f'{outs[i].error}: {outs[i].text}')
     best = exercise.inputs[i], got, known.want(i)
-    if verdict.sure and is_value:
-        with sandbox(exercise, fn) as box: best = shrunk(known, box.ask, tuple(ids), best)
+    if verdict.sure and is_value: best = shrunk(known, box.ask, tuple(ids), best)
     also = (*ids[1:], *(finding(key).id for key in beside(outs)))
     report = Report(exercise.name, False, mistake.id, mistake.title, also=also, sure=verdict.sure)
     report.message = (message_of(mistake, *best) + _others(exercise, verdict)).strip()
@@ -76,17 +78,16 @@ def _named(fn, outs, known, verdict):
     return report
 
 # %% ../../nbs/homework/checking.ipynb #87e83408
-def _not_named(fn, outs, known, verdict):
+def _not_named(box, outs, known, verdict):
     exercise = known.exercise
-    key, text, i = which(fn, outs, known, verdict.wrong)
+    key, text, i = which(box.fn, outs, known, verdict.wrong)
     report = Report(exercise.name, False, anchor=exercise.anchor)
     if key == 'empty': return _fill(report, finding(key, text))
     report.also = tuple(finding(k).id for k in beside(outs))
     best = exercise.inputs[i], outs[i].value, known.want(i)
     if outs[i].kind == 'value' and key != 'none':
-        with sandbox(exercise, fn) as box:
-            if _only_later(exercise, box, i, best): key, text = 'state', _LATER
-            else: best, key, text = _smaller(known, box, best)
+        if _only_later(exercise, box, i, best): key, text = 'state', _LATER
+        else: best, key, text = _smaller(known, box, best)
     elif outs[i].kind != 'unfit' and key != 'none':
         best = best[0], Gone(finding(key, error=outs[i].error).title), best[2]
     report.example = Example(*best)
@@ -97,7 +98,7 @@ def _not_named(fn, outs, known, verdict):
 _LATER = 'On this input, your function is right when nothing was called before, and wrong otherwise.'
 def _only_later(exercise, box, i, best): # is it right when it is called first?
     if not i or exercise.accept: return False
-    alone = box.ask(best[0])
+    with sandbox(exercise, box.fn, box.seconds) as fresh: alone = fresh.ask(best[0])
     return alone.kind == 'value' and same(alone.value, best[2])
 def _smaller(known, box, best): # (example, key, text)
     exercise = known.exercise

@@ -91,7 +91,7 @@ def _still_fails(known, ids, input, out): # the expected answer; None where it d
     tells = [m for m in mistakes if m.tell]
     if tells: return want if any(_told(m, input, out.value) for m in tells) else None
     return want if not ids or alike(out, known.of(ids, input)) else None
-def shrunk(known, ask, ids, start, seconds=.33): # (input, got, want)
+def shrunk(known, ask, ids, start, seconds=.2): # (input, got, want)
     "A smaller input that shows the same; `ask` gives the function's outcome, `start` is where to begin."
     best, until = start, time.monotonic() + seconds
     improved = True
