@@ -123,7 +123,6 @@ def _table(rows):
     shown = {k: f'{v:.4g}' if isinstance(v, float) else v for k,v in rows.items()}
     return '\n'.join(f'| {k} | {v} |' for k,v in shown.items())
 
-# %% ../nbs/72_releasing.ipynb #card-facts
 def _run_facts(config, history, before):
     "The rows of a card that follow from the run."
     n, s = count_parameters(config), history.settings

@@ -413,3 +413,122 @@ def test_the_output_layer_is_left_out_where_nothing_is_scored(docs):
 def test_xz():
     assert compression_baseline('word ' * 1000) < 0.5
     assert compression_baseline('abc ' * 50, 'abc ' * 50) <= compression_baseline('abc ' * 50)
+
+
+def test_nothing_to_compress():
+    with pytest.raises(ValueError, match='is empty'):
+        compression_baseline('')
+    loop = 'for i in range: ' * 20
+    assert compression_baseline(loop, given=loop) < compression_baseline(loop)
+
+
+def test_batches_are_a_function_of_their_number():
+    epochs = [np.concatenate([batch_indices(i, 10, 3, seed=1) for i in e]) for e in (range(3), range(3, 6))]
+    assert [len(set(e.tolist())) for e in epochs] == [9, 9] and epochs[0].tolist() != epochs[1].tolist()
+    np.testing.assert_array_equal(batch_indices(4, 10, 3, seed=1), epochs[1][3:6])
+    with pytest.raises(ValueError, match='batch_size=5 must be between 1 and the 4 chunks'):
+        batch_indices(0, 4, 5)
+
+
+def test_singular_values_are_pushed_towards_one():
+    draw = torch.Generator().manual_seed(0)
+    g = torch.randn(48, 20, generator=draw) @ torch.diag(torch.logspace(0, -2, 20))
+    before, after = torch.linalg.svdvals(g), torch.linalg.svdvals(newton_schulz(g))
+    assert before[0] / before[-1] > 50 and after[0] / after[-1] < 3
+    assert after.min() > 0.5 and after.max() < 1.4
+    torch.testing.assert_close(newton_schulz(g.T), newton_schulz(g).T)
+    u, _, v = torch.linalg.svd(g, full_matrices=False)
+    step = newton_schulz(g)
+    assert (step * (u @ v)).sum() > 0.9 * (u @ v).norm() * step.norm()
+
+
+def three_steps(make):
+    weights = torch.nn.Parameter(torch.linspace(-1, 1, 96).reshape(8, 12).sin())
+    optimizer = make([weights])
+    for k in range(3):
+        weights.grad = ((weights.detach() + k) * 7).cos()
+        optimizer.step()
+    return weights.detach()
+
+
+def test_both_halves_are_as_in_pytorch():
+    ours = three_steps(lambda ps: MuonAdamW([dict(params=ps, weight_decay=0.1)], lr=0.01))
+    theirs = three_steps(lambda ps: torch.optim.AdamW(ps, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1))
+    torch.testing.assert_close(ours, theirs)
+    ours = three_steps(lambda ps: MuonAdamW([dict(params=ps, kind='matrix')], lr=0.01))
+    theirs = three_steps(
+        lambda ps: torch.optim.Muon(
+            ps, lr=0.01, weight_decay=0.0, momentum=0.95, adjust_lr_fn='match_rms_adamw'
+        )
+    )
+    # steps of half the rate, or half as much again, would be 0.006 off; PyTorch's computes in 16 bits
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=4.5e-3)
+
+
+def test_large_batches_and_small_ones_added_up_give_the_same_loss(small):
+    tok, chunks = small
+    losses = []
+    for accumulate in (4, 1):
+        model = new_model(shape(tok, dropout=0.0))
+        h = pretrain(
+            model, tok, chunks, n_steps=2, batch_size=16 // accumulate, accumulate=accumulate, progress=False
+        )
+        losses.append(h.losses[0])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_what_a_run_refuses(small, tmp_path):
+    tok, chunks = small
+    for changes, said in (
+        (dict(n_steps=1, minutes=1), 'give one of the two'),
+        (dict(n_steps=None, minutes=1, schedule='cosine'), 'must know its end'),
+        (dict(batch_size=10_000), 'batch_size=10000 must be between 1 and'),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(small, **changes)
+    with pytest.raises(ValueError, match='embeddings for 300 tokens'):
+        pretrain(new_model(tiny_gpt_config(300)), tok, chunks, n_steps=1)
+    with pytest.raises(TypeError, match='chunks='):
+        pretrain(new_model(shape(tok)), tok, [[1, 2]], n_steps=1)
+    run(small, checkpoints=Checkpoints(tmp_path), stop_after=2, lr=3e-3)
+    with pytest.raises(ValueError, match=r'lr=0.003 \(now 0.001\)'):
+        run(small, checkpoints=Checkpoints(tmp_path), lr=1e-3)
+
+
+def test_the_loop_of_fine_tuning_finds_the_same_losses(small):
+    from course_lm.finetuning import ShuffledBatches, train_loop
+    from course_lm.labels import LMCollator
+
+    tok, chunks = small
+    rows = chunks[:64]
+    first, second = (new_model(shape(tok, dropout=0.0)) for _ in 'ab')
+    ours = pretrain(
+        first,
+        tok,
+        rows,
+        n_steps=16,
+        batch_size=8,
+        lr=1e-3,
+        warmup_steps=0,
+        decay=0.0,
+        weight_decay=0.0,
+        betas=(0.9, 0.99),
+        progress=False,
+    )
+    loader = torch.utils.data.DataLoader(
+        [{'input_ids': r.astype(np.int64)} for r in rows],
+        batch_sampler=ShuffledBatches(64, 8, 42),
+        collate_fn=LMCollator(tok),
+    )
+    theirs = train_loop(
+        second,
+        loader,
+        n_steps=16,
+        lr=1e-3,
+        schedule='constant',
+        warmup_steps=0,
+        weight_decay=0.0,
+        betas=(0.9, 0.99),
+        progress=False,
+    )
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-5)
