@@ -3,7 +3,7 @@ import os
 import pytest
 
 from course_lm.support import machine as module
-from course_lm.support.machine import processor, machine, quiet
+from course_lm.support.machine import at_hand, machine, processor, quiet
 
 @pytest.mark.parametrize('text, name', [('processor: 0\nmodel name\t: Fine: 3000\n', 'Fine: 3000'),
                                         ('Processor : 0\nHardware : BCM2711\n', 'BCM2711'),
@@ -44,3 +44,26 @@ def test_quiet_gives_everything_back(on):
     finally:
         (logging.enable_progress_bar if begin[1] else logging.disable_progress_bar)()
         (datasets.enable_progress_bars if begin[2] else datasets.disable_progress_bars)()
+
+
+def test_what_is_at_hand(tmp_path, monkeypatch, capsys):
+    from huggingface_hub import HfApi, constants
+    asked = []
+    def ask(self, name, timeout):
+        asked.append(name)
+        if name != 'there/model': raise ConnectionError
+    monkeypatch.setattr(HfApi, 'model_info', ask)
+    monkeypatch.setattr(HfApi, 'dataset_info', ask)
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path/'hub'))
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+    (tmp_path/'hub'/'datasets--some--texts'/'snapshots'/'a1').mkdir(parents=True)
+    (tmp_path/'hub'/'models--half--made'/'snapshots').mkdir(parents=True)
+    assert at_hand(str(tmp_path), 'some/texts') and not asked and not capsys.readouterr().out
+    assert at_hand('there/model') and asked == ['there/model']
+    assert not at_hand('half/made', 'not/there')
+    said = capsys.readouterr().out
+    assert said.count('\n') == 1 and 'half/made, not/there' in said
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    before = len(asked)
+    assert not at_hand('there/model') and len(asked) == before
+    with pytest.raises(TypeError, match='name=3'): at_hand(3)

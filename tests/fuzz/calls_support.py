@@ -50,7 +50,7 @@ def others(w):
     yield Call("support.files:fingerprint", dict(parts="a"), star=True)
     yield Call("support.files:text_key", dict(text="a text"))
     yield Call("support.kinds:check_texts", dict(texts=["a"], name="texts"))
-    yield Call("support.machine:processor", dict(info="/proc/cpuinfo"))
+    yield Call("support.machine:at_hand", dict(name="no-such/model", other="no-such/texts"))
     yield Call("support.randomness:seeded", dict(seed=1, parts=2), star=True)
     yield Call("support.randomness:epoch_order", dict(n=5, seed=1, epoch=0))
     yield Call("support.randomness:numpy_generator", dict(generator=3))
