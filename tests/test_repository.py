@@ -13,7 +13,8 @@ lessons, modules = house.ranks, sorted(house.modules)
 
 
 def source_of(module: str) -> Path:
-    return (root / "course_lm").joinpath(*module.split(".")).with_suffix(".py")
+    path = (root / "course_lm").joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def test_a_module_per_lesson():

@@ -174,13 +174,17 @@ def misfit(got, want)->str:
         if more: return f'Your dictionary also has {", ".join(map(repr, sorted(map(str, more))))}.'
         return next((f'{k!r}: {t}' for k in want for t in [misfit(got[k], want[k])] if t), '')
     if isinstance(want, list):
-        a, b = shape_of_lists(got), shape_of_lists(want)
         if _floats(got) and not _floats(want) and _rounded(got) == want:
             return 'The numbers are right, but they are floats. Ids and counts have to be whole numbers.'
-        if len(b) > 1 and a != b: return f'Your function returns {theirs}; expected was {ours}.'
-        return ''
+        levels = _levels(got), _levels(want)
+        return f'Your function returns {theirs}; expected was {ours}.' if _differ(*levels) else ''
     odd = _numbers(want) and not _numbers(_as_float(got))
     return f'Your function returns {theirs}; expected was {ours}.' if odd else ''
+def _levels(x): # how deep its lists are nested; None where there is nothing in the innermost
+    if not _lists(x): return 0
+    inner = {_levels(v) for v in x} - {None}
+    return 1 + max(inner) if inner else None
+def _differ(a, b): return a is not None and b is not None and a != b
 def _floats(x): return any(map(_floats, x)) if _lists(x) else isinstance(x, float)
 def _rounded(x):
     if _lists(x): return [_rounded(v) for v in x]

@@ -8,7 +8,8 @@ __all__ = []
 # %% ../../nbs/homework/checking.ipynb #e142c75a
 import time
 
-from course_lm.homework.answers import kind_of_answer, misfit, same, shown
+from course_lm.homework.answers import kind_of_answer, misfit, same, shape_of_lists, shown
+from course_lm.homework.exercises import warm
 from course_lm.homework.findings import beside, finding, which
 from course_lm.homework.recognition import Known, recognised, shrunk
 from course_lm.homework.report import Example, Report, message_of
@@ -20,6 +21,7 @@ def checked_function(exercise, fn, seconds=None)->Report:
     start = time.perf_counter()
     if not callable(fn): report = _not_a_function(exercise, fn)
     else:
+        warm(exercise)
         with sandbox(exercise, fn, seconds) as box: report = _tried(box, Known(exercise))
     report.seconds = time.perf_counter() - start
     return report
@@ -80,7 +82,7 @@ def _named(box, outs, known, verdict):
 # %% ../../nbs/homework/checking.ipynb #87e83408
 def _not_named(box, outs, known, verdict):
     exercise = known.exercise
-    key, text, i = which(box.fn, outs, known, verdict.wrong)
+    key, text, i = which(outs, known, verdict.wrong)
     report = Report(exercise.name, False, anchor=exercise.anchor)
     if key == 'empty': return _fill(report, finding(key, text))
     report.also = tuple(finding(k).id for k in beside(outs))
@@ -108,6 +110,9 @@ def _smaller(known, box, best): # (example, key, text)
     return best, 'form' if text else '', text or _difference(*best[1:])
 def _difference(got, want):
     if not isinstance(got, list) or not isinstance(want, list): return ''
+    theirs, ours = shape_of_lists(got), shape_of_lists(want)
+    if len(theirs) == len(ours) > 1 and theirs != ours:
+        return f'Your answer has the shape {theirs}; expected was {ours}.'
     if len(got) != len(want): return f'Your answer has {len(got)} elements; expected were {len(want)}.'
     i = next((i for i,(a,b) in enumerate(zip(got, want)) if not same([a], [b])), 0)
     return f'The first difference is at index {i}: `{shown(got[i], 80)}` instead of `{shown(want[i], 80)}`.'

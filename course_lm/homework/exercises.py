@@ -65,10 +65,12 @@ def random_state()->list:
     if 'torch' in sys.modules: state[2] = sys.modules['torch'].get_rng_state()
     return state
 def set_random_state(state):
+    "Put the streams where `random_state` found them."
     random.setstate(state[0])
     if state[1] is not None: sys.modules['numpy'].random.set_state(state[1])
     if state[2] is not None: sys.modules['torch'].set_rng_state(state[2])
 def start_streams(seed):
+    "Begin the global streams that are loaded from a seed."
     random.seed(seed)
     if 'numpy' in sys.modules: sys.modules['numpy'].random.seed(seed)
     if 'torch' in sys.modules: sys.modules['torch'].default_generator.manual_seed(seed)
@@ -97,6 +99,12 @@ def look(exercise, fn, args):
 def answer(exercise, fn, input): # plain data
     "What one of our own functions answers, in this process. Raises what it raises."
     with steady(): return plain(look(exercise, fn, arguments(exercise, input)))
+def warm(exercise):
+    """Do once what costs much the first time, such as imports: a child would do it again for every check. The
+    answer is not kept, so that a child cannot find it."""
+    if exercise.name not in _WARM: answer(exercise, version(exercise), exercise.inputs[0])
+    _WARM.add(exercise.name)
+_WARM = set()
 def judge(exercise, input, got, want)->str:
     "What is wrong with an answer; nothing where it is right."
     if exercise.accept is None: return '' if same(got, want) else 'It is not what we expected.'

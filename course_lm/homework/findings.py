@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../../nbs/homework/findings.ipynb #0e0bd35d
-import dis, types
 from collections import namedtuple
 
 from course_lm.homework.answers import kind_of_answer, misfit
@@ -74,21 +73,15 @@ def beside(outs)->list:
     return [key for note,key in keys.items() if any(note in o.notes for o in outs)]
 
 # %% ../../nbs/homework/findings.ipynb #7f58032c
-_NOTHING = set('RESUME NOP LOAD_CONST POP_TOP RETURN_VALUE RETURN_CONST'.split())
-def is_stub(fn, outs)->bool:
-    "Whether nobody has written anything yet."
-    if all(o.kind == 'raised' and o.error == 'NotImplementedError' for o in outs): return True
-    if type(fn) is not types.FunctionType or not all('returned-none' in o.notes for o in outs): return False
-    return {i.opname for i in dis.get_instructions(fn)} <= _NOTHING
 def _said(out): # what an exception said, and where
     text = f'It says: {out.text}' if out.text else 'It says nothing more.'
     return text + (f'\nIt happens in this line: `{out.where}`' if out.where else '')
 def _unfit(out):
     theirs = kind_of_answer(out.value)
     return f'Your function returns {theirs}, which cannot be used as an answer ({out.error}: {out.text}).'
-def which(fn, outs, known, wrong): # (a key of FINDINGS or '', text, number of the input)
+def which(outs, known, wrong): # (a key of FINDINGS or '', text, number of the input)
     "What can be said about a function that fails on the inputs `wrong`, without knowing its mistake."
-    if is_stub(fn, outs):
+    if all('stub' in o.notes for o in outs):
         returns = 'Your function returns `None`. ' if 'returned-none' in outs[0].notes else ''
         return 'empty', returns, 0
     last, first = len(outs)-1, wrong[0]

@@ -44,7 +44,8 @@ class Report:
         else: show(self)
 
 # %% ../../nbs/homework/report.ipynb #37ab8ba3
-def head(report)->str: # the first line
+def head(report)->str:
+    "The first line."
     if report.passed: return f'✓ {report.name}' + (f' · {report.title}' if report.title else '')
     return f'✗ {report.name}: {report.title}'
 def given(input)->str:

@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/homework/sandbox.ipynb #475474d8
-import io, json, linecache, os, selectors, shutil, signal, sys, tempfile, threading, time, warnings
+import ctypes, dis, io, json, linecache, os, selectors, shutil, signal, sys, tempfile, threading, time, types
+import warnings
 from dataclasses import asdict, dataclass, field
 
 from fastcore.basics import patch
@@ -27,7 +28,7 @@ class Outcome:
     error:str='' # the type of an exception
     text:str='' # what an exception said, or how the process ended
     where:str='' # the line of the student's function
-    notes:list=field(default_factory=list) # changed-arguments, global-seed, printed, returned-none
+    notes:list=field(default_factory=list) # changed-arguments, global-seed, printed, returned-none, stub
 
 # %% ../../nbs/homework/sandbox.ipynb #dd229074
 def _states(): # of the global streams, as something that can be compared
@@ -89,6 +90,12 @@ def _failure(e, watch): # Outcome
     return Outcome('garbage', error=name, text=f'after it, the next input cannot be built ({name}: {text})')
 
 # %% ../../nbs/homework/sandbox.ipynb #5a749763
+_NOTHING = set('RESUME NOP LOAD_CONST POP_TOP RETURN_VALUE RETURN_CONST'.split())
+def is_stub(fn, outcome)->bool:
+    "Whether nobody has written anything yet: `...`, `pass`, a docstring, or a NotImplementedError."
+    if outcome.error == 'NotImplementedError': return True
+    if type(fn) is not types.FunctionType: return getattr(fn, 'stub', None) is True
+    return {i.opname for i in dis.get_instructions(fn)} <= _NOTHING and 'returned-none' in outcome.notes
 def _once(exercise, fn, input, seed=None): # (Outcome, watch)
     streams, watch = (_Printed(), _Printed()), _Watch(fn, seed)
     sys.stdout, sys.stderr = streams
@@ -98,6 +105,7 @@ def _once(exercise, fn, input, seed=None): # (Outcome, watch)
     if watch.changed: outcome.notes.append('changed-arguments')
     if any(s.n for s in streams): outcome.notes.append('printed')
     if watch.calls and watch.error is None and watch.returned is None: outcome.notes.append('returned-none')
+    if is_stub(fn, outcome): outcome.notes.append('stub')
     return outcome, watch
 def answered(exercise, fn, input, given_up=None)->Outcome: # given_up: a list, not empty when nobody waits
     "What comes of one input, in this process."
@@ -118,6 +126,15 @@ def _limit(memory):
     for name,n in limits.items():
         try: resource.setrlimit(getattr(resource, name), (n, n))
         except (AttributeError, ValueError, OSError): continue
+def _no_network():
+    "No network where the system allows to give it up; and none for Python anywhere."
+    socket = sys.modules.get('socket')
+    def refuse(*args, **kwargs): raise OSError('a checked function has no network')
+    if socket:
+        for name in ('connect', 'connect_ex', 'bind', 'sendto'): setattr(socket.socket, name, refuse)
+        socket.getaddrinfo = socket.create_connection = refuse
+    try: ctypes.CDLL(None).unshare(0x10000000 | 0x40000000) # Linux: a user and a network of its own
+    except (OSError, AttributeError): pass
 def _only_me(send, me):
     def limited(pid, *args):
         if pid == me: return send(pid, *args)
@@ -136,9 +153,16 @@ def _settle(keep, folder, memory):
     os.kill, os.killpg = _only_me(os.kill, os.getpid()), _only_me(os.killpg, -1)
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(1)
     if 'torch' in sys.modules: sys.modules['torch'].set_grad_enabled(True)
+    _no_network()
     _limit(memory)
 
 # %% ../../nbs/homework/sandbox.ipynb #3f4a94b4
+def loaded(fn)->Outcome:
+    "What comes of a function's preparation, if it has one: a notebook has to be run."
+    sys.stdout, sys.stderr = _Printed(), _Printed()
+    start_streams(SEED)
+    try: return Outcome('value', packed(fn.load()))
+    except BaseException as e: return Outcome('ended', text=f'{type(e).__name__}: {_said(e)}')
 def _serve(exercise, fn, requests, answers):
     "Answer inputs until there are none; never returns."
     me, write, leave, getpid = os.getpid(), os.write, os._exit, os.getpid
@@ -152,7 +176,7 @@ def _serve(exercise, fn, requests, answers):
                 buffer += part
             line, _, buffer = buffer.partition(b'\n')
             asked = loads(line)
-            outcome = answered(exercise, fn, asked['input'])
+            outcome = loaded(fn) if asked['input'] is None else answered(exercise, fn, asked['input'])
             if getpid() != me: leave(0) # a process that the function has forked
             text = dumps(dict(asdict(outcome), mark=asked['mark'])).encode() + b'\n'
             while text: text = text[write(answers, text):]
@@ -174,8 +198,7 @@ class Sandbox:
         for stream in (sys.stdout, sys.stderr):
             try: stream.flush()
             except Exception: continue
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', DeprecationWarning) # fork beside threads: the child has none
+        with warnings.catch_warnings(record=True): # of forking beside threads: the child has none
             self.pid = os.fork()
         if not self.pid:
             try:
@@ -229,17 +252,18 @@ def _end_of(status): # how a process ended that was not asked to, in words
 
 # %% ../../nbs/homework/sandbox.ipynb #7261eec5
 @patch
-def ask(self:Sandbox, input)->Outcome:
+def ask(self:Sandbox, input, seconds=None)->Outcome: # input None: the function prepares itself
     "What the function does with an input."
+    seconds = seconds or self.seconds
     if self.pid is None: self.start()
     self.n += 1
     mark = os.urandom(8).hex()
     try: os.write(self.ours_out, json.dumps(dict(mark=mark, input=input)).encode() + b'\n')
     except OSError: pass # it is dead: reading says so
-    line = _read_line(self, time.monotonic() + self.seconds)
+    line = _read_line(self, time.monotonic() + seconds)
     if line is None:
         self.close()
-        return Outcome('slow', text=f'no answer after {self.seconds:g} seconds')
+        return Outcome('slow', text=f'no answer after {seconds:g} seconds')
     if not line:
         time.sleep(.01)
         pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -254,7 +278,8 @@ class ThreadSandbox(Sandbox):
     "The same without a process of its own."
     def start(self): self.pid = None
     def close(self): return 0
-    def ask(self, input):
+    def ask(self, input, seconds=None):
+        if input is None: return loaded(self.fn)
         states, here, streams = random_state(), os.getcwd(), (sys.stdout, sys.stderr)
         found, given_up = [], []
         def work(): found.append(answered(self.exercise, self.fn, input, given_up))
