@@ -22,7 +22,7 @@ LESSONS = {
     3: 'causal_labels causal_loss collate mask_tokens whole_word_mask hide_words',
     4: 'perplexity sliding_windows evaluate pseudo_nats strided_perplexity',
     5: 'accumulate linear_schedule decay_groups add_pad_token train learning_rates',
-    6: 'accuracy split_by_movie bucket_batches last_token wilson leaks',
+    6: 'accuracy split_by_movie bucket_batches last_token wilson leaks read_labels',
     7: 'bpe_merges gpt2_parameters deduplicate warmup_stable_decay bpe_encode'}
 def names_of(lesson)->list:
     "The exercises of a lesson."
