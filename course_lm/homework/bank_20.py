@@ -206,8 +206,12 @@ def split_and_chunk(docs, chunk_size, eos, n_valid, seed):
     return chunk(docs[n_valid:], chunk_size, eos), chunk(docs[:n_valid], chunk_size, eos)
 
 def _twice(fn, args):
-    "What two calls with one seed return."
-    return [[list(map(list, side)) for side in fn(*args)] for _ in range(2)]
+    "What a call returns, and whether a second one with the same seed returns the same."
+    calls = [[[[int(token) for token in row] for row in side] for side in fn(*args)] for _ in range(2)]
+    train, valid = calls[0]
+    return {'train': train, 'valid': valid, 'same again': calls[0] == calls[1]}
+
+def _sides(got): return [got['train'], got['valid']]
 
 def _homes(input, side):
     "The numbers of the documents on a side, in order of their first token, and then all that are seen."
@@ -217,18 +221,17 @@ def _homes(input, side):
 def _cut_as(input, got, **switch):
     "Are both sides the documents that they show, cut in this way?"
     docs = input['docs']
-    sides = [[docs[n] for n in _homes(input, side)] for side in got[0]]
-    return [chunk(side, input['chunk_size'], input['eos'], **switch) for side in sides] == got[0]
+    sides = [[docs[n] for n in _homes(input, side)] for side in _sides(got)]
+    return [chunk(side, input['chunk_size'], input['eos'], **switch) for side in sides] == _sides(got)
 
 def _shared(input, got):
-    train, valid = (set(_homes(input, side)) for side in got[0])
+    train, valid = (set(_homes(input, side)) for side in _sides(got))
     return sorted(train & valid)
 
 def _split_wrong(input, got):
     "None where the split is right, else what is wrong."
-    if len(got) != 2 or any(len(pair) != 2 for pair in got): return 'Not a pair: train rows, valid rows.'
-    if got[0] != got[1]: return 'Two calls with the same seed returned two splits.'
-    train, valid = (_homes(input, side) for side in got[0])
+    if not got['same again']: return 'Two calls with the same seed returned two splits.'
+    train, valid = (_homes(input, side) for side in _sides(got))
     if set(train) & set(valid): return f'Documents {_shared(input, got)} have tokens on both sides.'
     if len(train) + len(valid) < len(input['docs']): return 'Some documents are on neither side.'
     if len(valid) != input['n_valid']: return f'The valid side holds {len(valid)} documents.'
@@ -237,9 +240,9 @@ def _split_wrong(input, got):
 # %% ../../nbs/homework/bank_20.ipynb #split-mistakes
 def _cut_through(input, got):
     "A document on both sides, and the sides are not made of whole documents."
-    return got[0] == got[1] and bool(_shared(input, got)) and not _cut_as(input, got)
+    return got['same again'] and bool(_shared(input, got)) and not _cut_as(input, got)
 
-def _counts(input, got): return [len(set(_homes(input, side))) for side in got[0]]
+def _counts(input, got): return [len(set(_homes(input, side))) for side in _sides(got)]
 
 def _by_rows(docs, chunk_size, eos, n_valid, seed): # an example of a mistake, as the next ones
     rows = chunk(docs, chunk_size, eos)
@@ -286,7 +289,7 @@ _split_mistakes = [
             'Two calls with seed {seed} gave two different splits. Then a run cannot be repeated.',
             ['Call your function twice. Is the split the same?', 'All chance has to come from `seed`.',
              'Shuffle with a generator of your own, such as `random.Random(seed)`.'], _APART,
-            twin=_no_seed, tell=lambda input, got: got[0] != got[1]),
+            twin=_no_seed, tell=lambda input, got: not got['same again']),
 ]
 
 # %% ../../nbs/homework/bank_20.ipynb #split-mistakes-2
@@ -316,7 +319,8 @@ _split_and_chunk = Exercise(split_and_chunk, _AFTER, [
     dict(docs=_docs([8, 6, 9, 7, 11]), chunk_size=3, eos=0, n_valid=2, seed=2),
     dict(docs=_docs([10, 11, 13, 9, 12, 8, 14, 16]), chunk_size=4, eos=99, n_valid=3, seed=7),
 ], _split_mistakes, observe=_twice, accept=_split_wrong, stars=2, valid=lambda input:
-    0 < input['n_valid'] < len(input['docs']) and 0 < input['chunk_size'] <= 1 + min(map(len, input['docs'])))
+    all(input['docs']) and 0 < input['n_valid'] < len(input['docs']) and
+    0 < input['chunk_size'] <= 1 + min(map(len, input['docs'])))
 
 # %% ../../nbs/homework/bank_20.ipynb #bug-reference
 def inputs_and_targets(ids, length, *, step_too_long=False, one_by_one=False, not_shifted=False,

@@ -76,7 +76,8 @@ def _counts(fn, args):
         args[-1].set_state(state)
         answers.append([torch.stack([torch.as_tensor(row) for row in part]) for part in fn(*args)])
     (read, labels), again = answers
-    if read.shape != ids.shape or labels.shape != ids.shape: raise ValueError('the shapes differ')
+    shapes = tuple(read.shape), tuple(labels.shape)
+    if shapes != (ids.shape, ids.shape): raise ValueError(f'shapes {shapes}, for ids of {tuple(ids.shape)}')
     chosen, ordinary = labels != -100, ~special
     per_row, wanted = (chosen & ordinary).sum(1), args[4]*ordinary.sum(1)
     counts = dict(
@@ -118,7 +119,7 @@ def _all_labelled(input, got):
 
 def _at_rate(got, rate, n): return _clean(got) and _near(got['chosen'], rate, n, slack=1)
 
-_LOW = 'It shows in the counts: `{got}`.'
+_LOW = 'The table counts what became of the tokens.'
 
 # %% ../../nbs/homework/bank_31.ipynb #mask-mistakes
 _mask_mistakes = [
@@ -204,7 +205,8 @@ _mask_tokens = Exercise(mask_tokens, _SLOWLY, [
     dict(n_rows=100, length=42, pads=0, rate=.15, vocab_size=2000, seed=1),
     dict(n_rows=60, length=64, pads=40, rate=.3, vocab_size=2000, seed=2),
     dict(n_rows=60, length=80, pads=0, rate=.2, vocab_size=2000, seed=3),
-], _mask_mistakes, build=_texts, observe=_counts, accept=_mask_wrong, minutes=20, stars=3)
+], _mask_mistakes, build=_texts, observe=_counts, accept=_mask_wrong, minutes=20, stars=3,
+    covers='short rows and padding')
 
 # %% ../../nbs/homework/bank_31.ipynb #words-reference
 def whole_word_mask(word_ids, rate, generator, *, by_piece=False, any_piece=False, first_piece=False,
@@ -264,13 +266,13 @@ def _whole(got): return not got['special'] and not got['in_part']
 # %% ../../nbs/homework/bank_31.ipynb #words-mistakes
 _words_mistakes = [
     Mistake('by-piece', 'pieces are chosen one by one',
-            'Some words were chosen in part. The other pieces give the word away. `{got}`',
+            'Some words were chosen in part. The other pieces give the word away.',
             ['When are all pieces of a word chosen together?', 'Toss the coin once per word.',
              'Draw for each different word id, and look it up for each piece.'],
             _WORDS, switch='by_piece', tell=lambda input, got: got['in_part'] > got['only_first']),
     Mistake('any-piece', 'long words are chosen more often',
             'You toss a coin for each piece, and choose the word if any of them wins. A word of three '
-            'pieces then has three chances. ' + '`{got}`',
+            'pieces then has three chances.',
             ['How likely is it that a word of three pieces is chosen?', 'The rate is per word.',
              'Toss the coin once per word.'], _WORDS, switch='any_piece', tell=lambda input, got:
             _whole(got) and _near(got['chosen'], got['expected_by_piece']/got['words'], got['words'])),
@@ -285,7 +287,7 @@ _words_mistakes = [
              'Leave `None` out of the words, and test for it with `is None`: 0 is a word.'],
             _WORDS, switch='specials_chosen', tell=lambda input, got: got['special'] and not got['in_part']),
     Mistake('kept-for-hidden', 'the wrong words are chosen',
-            'You choose too many words, as if the rate were the share that stays. `{got}`',
+            'You choose too many words, as if the rate were the share that stays.',
             ['What share of the words is True?', 'True means chosen.', 'Compare `rand < rate`.'],
             _WORDS, switch='kept_for_hidden', tell=lambda input, got:
             _whole(got) and _near(got['chosen'], 1 - input['rate'], got['words'], slack=12)),
@@ -306,7 +308,7 @@ _whole_word_mask = Exercise(whole_word_mask, _WORDS, [
     dict(n_words=100, rate=.3, seed=2),
 ], _words_mistakes, build=_word_ids, observe=_word_counts, accept=_words_wrong, minutes=15, stars=2)
 
-# %% ../../nbs/homework/bank_31.ipynb #b99bf0c4
+# %% ../../nbs/homework/bank_31.ipynb #a50f853b
 def hide_words(input_ids, word_ids, chosen, mask_token_id, *, all_labelled=False, masked_labels=False,
                first_piece=False, by_token=False):
     "Hide all pieces of the chosen words; these alone have a label."
