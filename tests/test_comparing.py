@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from course_lm.baselines import RunResult
-from course_lm.comparing import accuracy_by, calibration_curve, calibration_error, compare_seeds, mcnemar
+from course_lm.comparing import (
+    accuracy_by, calibration_curve, calibration_error, compare_seeds, difference_interval, mcnemar,
+    reviews_needed)
 
 root = Path(__file__).resolve().parent.parent
 
@@ -168,3 +170,73 @@ def test_what_the_lesson_says_of_the_measurements_is_so():
     assert more.loc['masked body', 'mean'] > 100*r['body_longer']['nbsvm'] > more.loc['random body', 'mean']
     way = {x['way']: x['test'] for x in r['long']['runs']}
     assert way['head'] + .02 < way['tail'] and way['windows, logits averaged'] > way['tail'] + .05
+
+
+# the size of a difference
+
+def counted(only_a, only_b, both, neither):
+    "Two runs with these counts."
+    a = np.repeat([1, 0, 1, 0], [only_a, only_b, both, neither])
+    b = np.repeat([0, 1, 1, 0], [only_a, only_b, both, neither])
+    return run_of(a), run_of(b, name='s')
+
+def test_interval_by_hand():
+    "2 and 5 alone of 20, half a review more in each of the four: (5.5 - 2.5)/22, and its standard error."
+    difference, low, high = difference_interval(*counted(2, 5, 10, 3))
+    middle = 3/22
+    half = 1.959964*np.sqrt(8 - 22*middle**2)/22
+    assert difference == pytest.approx(.15)
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-6)
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[st.integers(0, 60)]*4).filter(sum))
+def test_interval_laws(counts):
+    a, b = counted(*counts)
+    difference, low, high = difference_interval(a, b)
+    assert -1 <= low < high <= 1 and low <= difference + 1e-9 and difference - 1e-9 <= high
+    assert difference == pytest.approx(b.accuracy - a.accuracy)
+    turned = difference_interval(b, a)
+    assert turned == pytest.approx((-difference, -high, -low))
+    wide = difference_interval(a, b, level=.99)
+    assert wide[1] <= low and high <= wide[2]
+
+@pytest.mark.parametrize('shares, n', [((.055, .065), 400), ((.2, .25), 60), ((0., .02), 150)])
+def test_interval_covers(shares, n):
+    "19 of 20 intervals hold the true difference, small tests and rare disagreements included."
+    rng = np.random.default_rng(0)
+    held = []
+    for only_a, only_b in rng.multinomial(n, [*shares, 1-sum(shares)], 600)[:,:2].tolist():
+        _, low, high = difference_interval(*counted(only_a, only_b, n - only_a - only_b, 0))
+        held.append(low <= shares[1] - shares[0] <= high)
+    assert .93 < np.mean(held)
+
+def test_interval_and_bootstrap_agree():
+    a, b = counted(60, 90, 700, 150)
+    gain = (b.predictions==b.labels).astype(int) - (a.predictions==a.labels)
+    drawn = gain[np.random.default_rng(0).integers(1000, size=(4000, 1000))].mean(1)
+    assert difference_interval(a, b)[1:] == pytest.approx(np.quantile(drawn, [.025, .975]), abs=.002)
+
+@pytest.mark.parametrize('difference, disagree, power', [(.02, .1, .8), (.05, .2, .9), (.03, .03, .8)])
+def test_reviews_needed_reach_the_power(difference, disagree, power):
+    n, rng = reviews_needed(difference, disagree, power), np.random.default_rng(0)
+    a, b = (disagree - difference)/2, (disagree + difference)/2
+    counts = rng.multinomial(n, [a, b, 1 - a - b], 4000)
+    z = (counts[:,1] - counts[:,0])/np.sqrt(np.maximum(counts[:,0] + counts[:,1], 1))
+    assert (np.abs(z) > 1.96).mean() == pytest.approx(power, abs=.04 if disagree > difference else .25)
+
+def test_reviews_needed_laws():
+    assert reviews_needed(.01, .12) == pytest.approx((1.96 + .8416)**2*.12/.01**2, rel=.01)
+    assert reviews_needed(.005, .12) == pytest.approx(4*reviews_needed(.01, .12), rel=.01)
+    assert reviews_needed(.01, .12) < reviews_needed(.01, .12, power=.9) < reviews_needed(.01, .12, .9, .99)
+    for kw, text in ((dict(difference=.2, disagree=.1), 'difference=0.2 is more than disagree=0.1'),
+                     (dict(difference=0., disagree=.1), 'difference=0'),
+                     (dict(difference=.1, disagree=2), 'disagree=2'),
+                     (dict(difference=.1, disagree=.2, power=1.), 'power=1')):
+        with pytest.raises(ValueError, match=text): reviews_needed(**kw)
+
+def test_answers_were_kept():
+    "What lesson 63 compares: three seeds, all reviews of valid and test."
+    r = results('answers.json')
+    assert [run['seed'] for run in r['runs']] == [0, 1, 2] and r['machine']['date']
+    for run in r['runs']:
+        for part in ('valid', 'test'): assert len(run[part]) == r['sizes'][part][0]

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from course_lm.baselines import LABELS
 from course_lm.classification import (
-    ADAMW_LINEAR, encode_reviews, predict_proba, train_classifier)
+    ADAMW_LINEAR, LengthBucketedSampler, encode_reviews, predict_proba, review_batch, train_classifier)
 from course_lm.data import train_tokenizer
 from course_lm.models import load_lm, new_model, tiny_bert_config, tiny_gpt_config
 from course_lm.reviews import reviews
@@ -263,3 +263,43 @@ def test_padding_was_measured():
         assert way['buckets']['speed'] >= 1.8 and way['dynamic']['speed'] < 1.3, part
         for w in way.values(): assert w['largest_loss_difference'] < 1e-5 and w['gradient_difference'] < 1e-4
         assert r['machine']['date'] and r['machine']['torch']
+
+
+# what the lesson says of batches and windows
+
+def losses_in(model, tokenizer, enc, batches):
+    "The loss of each review in its batch."
+    out = torch.zeros(len(enc))
+    for rows in batches:
+        batch = review_batch([enc[i] for i in rows], tokenizer)
+        labels = batch.pop('labels')
+        with torch.no_grad(): logits = model(**batch).logits
+        out[rows] = torch.nn.functional.cross_entropy(logits, labels, reduction='none')
+    return out
+
+def test_a_loss_does_not_depend_on_the_batch(model, tokenizer, data):
+    enc = encode_reviews(data['train'], tokenizer, 64)
+    alone = losses_in(model, tokenizer, enc, [[i] for i in range(52)])
+    for sampler in (LengthBucketedSampler(enc['length'], 8), TokenBudgetSampler(enc['length'], 300)):
+        torch.testing.assert_close(losses_in(model, tokenizer, enc, sampler), alone, rtol=1e-5, atol=1e-5)
+
+def test_weighed_by_reviews_an_epoch_has_the_gradient_of_single_reviews(tokenizer, data):
+    enc = encode_reviews(data['train'], tokenizer, 64)
+    def gradient(batches, weigh):
+        model = tiny(tokenizer)
+        for rows in batches:
+            loss = model(**review_batch([enc[i] for i in rows], tokenizer)).loss
+            (loss*(len(rows) if weigh else 1)).backward()
+        found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        return found/found.norm()
+    alone = gradient([[i] for i in range(52)], True)
+    uneven = TokenBudgetSampler(enc['length'], 64*3)
+    assert alone @ gradient(uneven, True) > .9999 > .99 > alone @ gradient(uneven, False)
+
+def test_windows_are_those_of_the_tokenizer(tokenizer, data):
+    "But for the last one, which is full here and a remainder there."
+    text, overlap = ' '.join(data['test']['text'][:8]), 20
+    many = dict(truncation=True, return_overflowing_tokens=True)
+    theirs = tokenizer(text, max_length=64, stride=overlap, **many)['input_ids']
+    ours = [list(row) for row in encode_windows([text], tokenizer, 64, stride=62-overlap)['input_ids']]
+    assert len(ours) > 3 and ours[:-1] == theirs[:-1] and ours[-1][1-len(theirs[-1]):] == theirs[-1][1:]
