@@ -37,7 +37,8 @@ NAMES = {"causal": "causal model", "masked": "masked model", "n-gram": "n-gram m
          "pickles": "pickle", "spans": "span", "bits": "bit", "nats": "nat", "label": "labels",
          "clipping": "gradient clipping", "streamed": "streaming", "target": "targets",
          "end of a text": "end-of-text token", "packing": "packing", "test": "test set",
-         "validation": "validation set", "markov source": "Markov source", "f1": "F1",
+         "validation": "validation set", "brier score": "Brier score",
+         "bonferroni": "Bonferroni", "markov source": "Markov source", "f1": "F1",
          "markov assumption": "Markov assumption", "23:rank": "rank (of a process)",
          "10:rank": "rank (of a word)", "55:rank": "rank (of LoRA)"}
 PREFERRED = {"LSTM": "61", "F1": "54"}  # term -> the lesson that says it best
