@@ -148,7 +148,7 @@ def build_batches(input):
     pairs = [(torch.tensor(x).float(), torch.tensor(y)) for x,y in zip(input['logits'], input['labels'])]
     return iter(pairs) if input['iterator'] else pairs,
 
-# %% ../../nbs/homework/bank_40.ipynb #eef743f3
+# %% ../../nbs/homework/bank_40.ipynb #d785aec0
 _ = -100
 perplexity_inputs = [
     with_logits([[0, 1, 2]]), with_logits([[1, 2]], [[2, 0, 1, 1], [0, 2, 0, 2]]),
@@ -158,7 +158,8 @@ perplexity_inputs = [
 ]
 perplexity_exercise = Exercise(
     perplexity, AVERAGES, perplexity_inputs, perplexity_mistakes, build=build_batches, valid=scores_something,
-    smaller=smaller_batches, observe=lambda fn, args: float(fn(*args)), minutes=10, stars=1)
+    smaller=smaller_batches, observe=lambda fn, args: float(fn(*args)),
+    covers='padding on each side, and a generator')
 
 # %% ../../nbs/homework/bank_40.ipynb #1f22cd35
 def evaluate(model, batches, *, train_mode=False, left_in_eval=False, keeps_graph=False,
@@ -287,7 +288,7 @@ evaluate_mistakes += [
             DROPOUT, twin=thaws, tell=tells_other_settings),
 ]
 
-# %% ../../nbs/homework/bank_40.ipynb #43df7530
+# %% ../../nbs/homework/bank_40.ipynb #feaad03d
 def evaluated(*batches, padding='right', training=False, frozen=False, iterator=False):
     return dict(batches=list(batches), padding=padding, training=training, frozen=frozen, iterator=iterator)
 def scored_texts(input):
@@ -300,7 +301,7 @@ evaluate_exercise = Exercise(
      evaluated([[3]], [[1, 2, 5]], [[6], [7]], training=True, iterator=True),
      evaluated([[1, 2, 3]], [[4, 8]], training=True)],
     evaluate_mistakes, build=build_model_and_batches, observe=observe_evaluation, valid=scored_texts,
-    minutes=20, stars=2)
+    covers='a batch that scores nothing, and one that fails', minutes=20, stars=2)
 
 # %% ../../nbs/homework/bank_40.ipynb #45476ad9
 EXERCISES = [perplexity_exercise, windows_exercise, evaluate_exercise, pseudo_exercise, strided_exercise]

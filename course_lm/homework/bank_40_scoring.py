@@ -83,7 +83,7 @@ windows_mistakes = [
             OVERLAP, switch='overlap_is_stride'),
 ]
 
-# %% ../../nbs/homework/bank_40_scoring.ipynb #6ef94227
+# %% ../../nbs/homework/bank_40_scoring.ipynb #e09b44ff
 windows_mistakes += [
     Mistake('tail-dropped', 'the end of the text is never scored',
             'You keep full windows only. The last tokens of the text are in none of them, so nobody scores '
@@ -118,7 +118,7 @@ windows_mistakes += [
 windows_exercise = Exercise(
     sliding_windows, OVERLAP, [dict(n_tokens=n, max_length=m, stride=s) for n,m,s in (
         (3, 4, 2), (4, 4, 2), (5, 4, 3), (7, 4, 1), (9, 4, 2), (11, 5, 2), (12, 6, 5))],
-    windows_mistakes, minutes=15, stars=2,
+    windows_mistakes, covers='texts shorter than a window', minutes=15, stars=2,
     valid=lambda i: 1 <= i['stride'] < i['max_length'] and i['n_tokens'] >= 2)
 
 # %% ../../nbs/homework/bank_40_scoring.ipynb #5242739b
@@ -192,7 +192,7 @@ pseudo_mistakes = [
             MASKED, twin=all_masked_at_once),
 ]
 
-# %% ../../nbs/homework/bank_40_scoring.ipynb #4b0c0ded
+# %% ../../nbs/homework/bank_40_scoring.ipynb #101b993c
 pseudo_mistakes += [
     Mistake('scored-before', 'a masked model is read like a causal one',
             'Your {got} reads the logits at the position before the mask. A causal model predicts the next '
@@ -216,7 +216,8 @@ pseudo_exercise = Exercise(
     pseudo_nats, MASKED,
     [masked_text([1, 5, 2], '101'), masked_text([1, 5, 6, 2], '1001'), masked_text([5, 6, 7], '000'),
      masked_text([1, 5, 6, 2, 7, 4, 2], '1001001'), masked_text([1, 5, 5, 6, 2, 0, 0], '1000111')],
-    pseudo_mistakes, build=build_masked, observe=lambda fn, args: float(fn(*args)), minutes=15, stars=2,
+    pseudo_mistakes, build=build_masked, observe=lambda fn, args: float(fn(*args)),
+    covers='special tokens in the middle', minutes=15, stars=2,
     valid=lambda i: len(i['input_ids']) == len(i['special_tokens_mask']) and 0 in i['special_tokens_mask'])
 
 # %% ../../nbs/homework/bank_40_scoring.ipynb #bfec3083
