@@ -100,6 +100,23 @@ def test_the_data_block_gives_the_same_batches():
         score = evaluate_lm(learn.lm, loaders(masked)[1])
         assert learn.validate()[0] == pytest.approx(score.cross_entropy, rel=1e-4)
 
+@pytest.mark.parametrize('train_bn', [True, False])
+def test_norms_of_frozen_groups_move_only_if_asked(train_bn):
+    dls = lm_dataloaders(chunks(), toks[False], batch_size=8, device='cpu')
+    learn = lm_learner(dls, a_model(), train_bn=train_bn)
+    groups = layer_groups(learn.lm)
+    before = {name: [p.detach().clone() for p in group] for name,group in groups.items()}
+    learn.freeze_to(-1)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 1e-3)
+    def moved(name): return sum(not torch.equal(p, q) for p,q in zip(groups[name], before[name]))
+    assert {name: moved(name) for name in groups if name != 'head'} == {
+        'embeddings': 0, 'block 0': 4*train_bn, 'block 1': 4*train_bn}
+    assert moved('head') == 2
+
+def test_an_unknown_loss_is_refused():
+    dls = lm_dataloaders(chunks(), toks[False], batch_size=8, device='cpu')
+    with pytest.raises(ValueError, match="loss='keras'"): lm_learner(dls, a_model(), loss='keras')
+
 def test_a_learner_exports_a_folder_without_a_pickle(tmp_path):
     dls = lm_dataloaders(chunks(), toks[False], batch_size=8, device='cpu')
     learn = lm_learner(dls, a_model(), path=tmp_path)
