@@ -36,8 +36,6 @@ def _up_to(texts, most):
     "The first of them, up to so many characters."
     ends = np.cumsum([len(t) for t in texts])
     return texts[:max(1, int(np.searchsorted(ends, most)))]
-
-# %% ../nbs/53_should_you_fine_tune.ipynb #06cea486-2
 def _encoded(texts, tokenizer):
     "Ids of each text, and (begin, end) of its tokens without the space around them."
     if not getattr(tokenizer, 'is_fast', False):
@@ -169,8 +167,6 @@ def byte_ngram_bits(
     known, scored = map(as_bytes, _both_halves(texts, 'half to count and half to score'))
     nats = -np.asarray(NGramLM(order, vocab_size=256).fit(known).logprobs(scored)).sum()
     return float(nats / math.log(2) / sum(map(len, scored)))
-
-# %% ../nbs/53_should_you_fine_tune.ipynb #76bb0599
 @checked
 def own_vocab_size(
     texts:Texts, # list of str

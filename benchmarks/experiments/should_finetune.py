@@ -1,7 +1,7 @@
 """Lesson 53's rule beside what training does: the truth that its verdicts guess at.
 
-    python -m benchmarks.experiments.should_finetune --reviews CORPUS    # five minutes on one core
-    python -m benchmarks.experiments.should_finetune --lesson            # three, needs no reviews
+    python -m benchmarks.experiments.should_finetune --reviews CORPUS    # ten minutes on one core
+    python -m benchmarks.experiments.should_finetune --lesson            # six, needs no reviews
 
 --reviews is the folder that runs/train_tiny.py was given as --corpus: reviews of movies that the model has
 read nothing about, and WikiText-2's test text, are taken from it. Seven corpora, and how far tiny-gpt's own
@@ -20,7 +20,8 @@ from benchmarks.bench import keep, machine, results
 
 LONGEST = 800 # characters of a text: about as long as the model's own writing
 AMOUNTS = {15_000: 20, 60_000: 48} # characters to learn from: updates
-SETTINGS = dict(longest=LONGEST, updates=AMOUNTS, pairs=60, scored_texts=30, seed=42)
+RATES = dict(rates=(1e-3, 3e-3), rates_scratch=(3e-3, 1e-2)) # for the seven corpora
+SETTINGS = dict(longest=LONGEST, updates=AMOUNTS, pairs=60, scored_texts=30, seed=42, **RATES)
 
 
 # ---- the truth: four starts with the same training texts
@@ -30,8 +31,8 @@ SETTINGS = dict(longest=LONGEST, updates=AMOUNTS, pairs=60, scored_texts=30, see
 class Training:
     "How the three trainings of `compare_starts` are done."
     n_steps: int = 100  # updates of each
-    lr: float = 1e-3  # of fine-tuning
-    lr_scratch: float = 3e-3  # from random weights
+    rates: tuple = 1e-3, 2e-3, 3e-3, 5e-3  # of fine-tuning
+    rates_scratch: tuple = 3e-3, 5e-3, 1e-2  # from random weights
     vocab_size: int = None  # of the own tokenizer; None: `own_vocab_size(train)`, the model's at most
     chunk_size: int = 64  # tokens in an example
     batch_size: int = 8  # examples in a batch
@@ -43,6 +44,8 @@ class Starts:
     "What each start came to, and the answers that training could not tell from the best."
     scores: dict  # start -> bits_per_byte, low, high, bytes_per_token
     as_good: tuple  # some of ANSWERS
+    rates: dict  # start -> the rate that was chosen
+    by_rate: dict  # start -> bits per byte of every rate that was tried
 
     @property
     def best(self): return self.as_good[0] if len(self.as_good) == 1 else 'tie'
@@ -51,27 +54,36 @@ class Starts:
 def compare_starts(train, valid, model, tokenizer, training=Training(), tie=.02, same_tokenizer=True):
     """The model untouched, fine-tuned, from scratch, and from scratch with a tokenizer of its own.
 
-    Every tenth text of `train` only chooses when to stop; `valid` is scored, never trained on; the model is
-    not changed. A start whose bits are within `tie` of the fewest is as good. `same_tokenizer`: try random
-    weights with the model's tokenizer too, to compare with; it is never the answer.
+    Every tenth text of `train` only chooses the rate, and when to stop; `valid` is scored, never trained on;
+    the model is not changed. A start whose bits are within `tie` of the fewest is as good. `same_tokenizer`:
+    try random weights with the model's tokenizer too, to compare with; it is never the answer.
     """
     from course_lm.advice import ANSWERS
     from course_lm.scoring import bootstrap_interval, score_texts
     _check(train, valid, model)
     starts = _starts(train, model, tokenizer, training, same_tokenizer)
+    scores, rates, by_rate = {}, {}, {}
     for name, (m, t) in starts.items():
-        if name == 'untouched': continue
-        _train(m, t, train, training, training.lr if name == 'fine-tuned' else training.lr_scratch)
-    # rows of later positions of a model from scratch are still random: it is scored as it was trained
-    windows = {name: None if name == 'untouched' else training.chunk_size for name in starts}
-    scores = {name: score_texts(m, t, valid, max_length=windows[name]) for name, (m, t) in starts.items()}
+        tried = {rate: _train(m, t, train, training, rate) for rate in _rates(name, training)}
+        # later positions of a model from scratch are still random: all are scored as they were trained
+        each = {rate: score_texts(one, t, valid, max_length=training.chunk_size)
+                for rate, (_, one) in tried.items()}
+        rates[name] = min(tried, key=lambda rate: tried[rate][0])
+        scores[name] = each[rates[name]]
+        by_rate[name] = {rate: sum(some).bits_per_byte for rate, some in each.items()}
     found = {}
     for name, each in scores.items():
         (low, high), total = bootstrap_interval(each, 'bits_per_byte', seed=training.seed), sum(each)
         found[name] = dict(bits_per_byte=total.bits_per_byte, low=low, high=high,
                            bytes_per_token=total.bytes/total.tokens)
     answers = dict(zip(ANSWERS, (each for name, each in scores.items() if name != 'from scratch')))
-    return Starts(found, _as_good(answers, valid, tie))
+    del rates['untouched'], by_rate['untouched']
+    return Starts(found, _as_good(answers, valid, tie), rates, by_rate)
+
+
+def _rates(start, training):
+    if start == 'untouched': return [0]
+    return training.rates if start == 'fine-tuned' else training.rates_scratch
 
 
 def _check(train, valid, model):
@@ -93,13 +105,15 @@ def _starts(train, model, tokenizer, training, same_tokenizer):
     size = training.vocab_size or own_vocab_size(train, most=max(300, len(tokenizer)))
     own = train_tokenizer(train, size)
     own.model_max_length = tokenizer.model_max_length
-    starts = {'untouched': (model, tokenizer), 'fine-tuned': (copy.deepcopy(model), tokenizer)}
+    starts = {'untouched': (model, tokenizer), 'fine-tuned': (model, tokenizer)}
     if same_tokenizer: starts['from scratch'] = new_model(model.config, training.seed, tokenizer), tokenizer
     starts['from scratch, own tokenizer'] = new_model(model.config, training.seed, own), own
     return starts
 
 
 def _train(model, tokenizer, train, training, lr):
+    "(the loss on what chooses, a trained copy); at a rate of 0 the model itself."
+    if not lr: return 0, model
     from course_lm.chunking import chunk_dataset, tokenize_dataset
     from course_lm.finetuning import lm_loaders, train_loop
     from course_lm.support.machine import quiet
@@ -107,8 +121,10 @@ def _train(model, tokenizer, train, training, lr):
     def cut(texts): return chunk_dataset(tokenize_dataset(texts, tokenizer), training.chunk_size)
     with quiet(): chunks = [cut(texts) for texts in parts]
     loaders = lm_loaders(chunks, tokenizer, batch_size=training.batch_size, seed=training.seed)
-    train_loop(model, *loaders, n_steps=training.n_steps, eval_every=max(1, training.n_steps//3), lr=lr,
-               keep_best=True, progress=False)
+    model = copy.deepcopy(model)
+    run = train_loop(model, *loaders, n_steps=training.n_steps, eval_every=max(1, training.n_steps//3), lr=lr,
+                     keep_best=True, progress=False)
+    return run.best['valid_loss'], model
 
 
 def _as_good(scores, valid, tie):
@@ -169,7 +185,10 @@ def unseen():
 
 def as_record(starts):
     scores = {name: {k: round(v, 4) for k, v in s.items()} for name, s in starts.scores.items()}
-    return dict(starts=scores, as_good=list(starts.as_good), best=starts.best)
+    by_rate = {name: {str(r): round(bits, 4) for r, bits in tried.items()}
+               for name, tried in starts.by_rate.items()}
+    return dict(starts=scores, as_good=list(starts.as_good), best=starts.best, rates=starts.rates,
+                by_rate=by_rate)
 
 
 def lesson():
@@ -195,10 +214,6 @@ def lesson():
             counter_by_model=round(m.counter_by_model, 3),
             own_tokens_times_as_long=round(m.times_as_long, 3))
         print(name, out['unseen'][name], flush=True)
-        if name == 'imports':
-            twice = Training(n_steps=16, lr=2e-3)
-            faster = compare_starts(train, valid, model, tok, twice, same_tokenizer=False)
-            out['imports at twice the rate'] = as_record(faster)
     return {**out, 'cpu_seconds': round(time.process_time()-began)}
 
 
@@ -247,11 +262,11 @@ def row(name, texts, n, updates, homes, tok, model):
     valid, train = texts[:SETTINGS['scored_texts']], up_to(texts[SETTINGS['scored_texts']:], n)
     if sum(map(len, train)) < .9*n: return None
     reports = {k: should_finetune(train, model, tok, h, n=SETTINGS['pairs']) for k, h in homes.items()}
-    truth = compare_starts(train, valid, model, tok, Training(n_steps=updates), same_tokenizer=False)
+    truth = compare_starts(train, valid, model, tok, Training(n_steps=updates, **RATES), same_tokenizer=False)
     ours, other = reports['own writing'], reports['held-out reviews']
     m, bits = ours.measures, {k: round(v['bits_per_byte'], 3) for k, v in truth.scores.items()}
-    return dict(corpus=name, characters=n, **bits, as_good=list(truth.as_good), verdict=ours.verdict.answer,
-                verdict_with_real_home=other.verdict.answer,
+    return dict(corpus=name, characters=n, **bits, rates=truth.rates, as_good=list(truth.as_good),
+                verdict=ours.verdict.answer, verdict_with_real_home=other.verdict.answer,
                 excess=[round(v, 3) for v in (m.excess.value, m.excess.low, m.excess.high)],
                 excess_with_real_home=round(other.measures.excess.value, 3), tokens=m.tokens,
                 own_tokens_times_as_long=round(m.times_as_long, 2),
