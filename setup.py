@@ -31,7 +31,7 @@ setup(
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown", python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["course_lm", "course_lm.*"]),
-    package_data={"course_lm": ["pretrained/*/*", "texts/*"]}, zip_safe=False,
+    package_data={"course_lm": ["pretrained/*/*", "texts/*", "homework/sheets/*"]}, zip_safe=False,
     install_requires=cfg["requirements"].split(), extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split(),
                   "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},

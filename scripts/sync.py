@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.lessons import root
 
-kept_by_hand = {"pretrained", "texts"}  # folders inside the package that no notebook makes
+kept_by_hand = {"pretrained", "texts", "sheets"}  # folders inside the package that no export makes
 ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.part", "models")
 
 

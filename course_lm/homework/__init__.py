@@ -27,6 +27,9 @@ LESSONS = {
 def names_of(lesson)->list:
     "The exercises of a lesson."
     return LESSONS[lesson].split()
+def known_names()->list:
+    "All exercises, in the order of the lessons."
+    return list(itertools.chain(*map(names_of, LESSONS)))
 def exercise_of(name)->Exercise:
     "An exercise by its name; imports its bank."
     lesson = next((n for n in LESSONS if name in names_of(n)), None)
@@ -62,14 +65,14 @@ class Check:
     def __getattr__(self, name):
         if name.startswith('_'): raise AttributeError(name)
         return ExerciseCheck(exercise_of(name))
-    def __dir__(self): return ['all', *itertools.chain(*map(names_of, LESSONS))]
+    def __dir__(self): return ['all', *known_names()]
     def all(self,
         namespace:dict, # `globals()`: your functions by name
         verbose:bool=True,
     )->list: # of reports
         "Check each exercise that `namespace` has a function of its own for: the library's don't count."
         def is_own(fn): return type(fn) is not types.FunctionType or 'course_lm' not in str(fn.__module__)
-        names = [n for n in itertools.chain(*map(names_of, LESSONS)) if n in namespace]
+        names = [n for n in known_names() if n in namespace]
         return [getattr(self, n)(namespace[n], verbose) for n in names if is_own(namespace[n])]
 
 # %% ../../nbs/95_homework_checker.ipynb #3c0749f6

@@ -13,7 +13,7 @@ from course_lm.homework.exercises import warm
 from course_lm.homework.findings import beside, finding, which
 from course_lm.homework.recognition import Known, recognised, shrunk
 from course_lm.homework.report import Example, Report, message_of
-from course_lm.homework.sandbox import outcomes, sandbox
+from course_lm.homework.sandbox import Prepared, outcomes, sandbox
 
 # %% ../../nbs/homework/checking.ipynb #fcca7424
 def checked_function(exercise, fn, seconds=None)->Report:
@@ -25,7 +25,17 @@ def checked_function(exercise, fn, seconds=None)->Report:
         with sandbox(exercise, fn, seconds) as box: report = _tried(box, Known(exercise))
     report.seconds = time.perf_counter() - start
     return report
+def _unprepared(box): # what a function that has to be made first fails with; None where it is there
+    if not isinstance(box.fn, Prepared): return None
+    made = box.ask(None, 60)
+    if made.kind == 'value' and made.value: return None
+    if made.kind == 'value': found = finding('missing', 'The notebook has no function of this name.')
+    elif made.kind == 'raised': found = finding('raised', f'The notebook: {made.text}', made.error)
+    else: found = finding(made.kind, made.text)
+    return _fill(Report(box.exercise.name, False, anchor=box.exercise.anchor), found)
 def _tried(box, known):
+    report = _unprepared(box)
+    if report is not None: return report
     outs = outcomes(box)
     verdict = recognised(known, outs)
     if not verdict.wrong: report = _right(known.exercise, outs)
@@ -100,7 +110,9 @@ def _not_named(box, outs, known, verdict):
 _LATER = 'On this input, your function is right when nothing was called before, and wrong otherwise.'
 def _only_later(exercise, box, i, best): # is it right when it is called first?
     if not i or exercise.accept: return False
-    with sandbox(exercise, box.fn, box.seconds) as fresh: alone = fresh.ask(best[0])
+    with sandbox(exercise, box.fn, box.seconds) as fresh:
+        if _unprepared(fresh) is not None: return False
+        alone = fresh.ask(best[0])
     return alone.kind == 'value' and same(alone.value, best[2])
 def _smaller(known, box, best): # (example, key, text)
     exercise = known.exercise

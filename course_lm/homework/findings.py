@@ -26,6 +26,7 @@ FINDINGS = dict(
         'Compare what it returns with the end of the contract.',
         'The content may be right, and the container wrong.',
         'Convert the result in the line with `return`.')),
+    missing=Finding('missing', 'there is no function of this name', '{text}', ()),
     state=Finding('keeps-state', 'it remembers earlier calls', '{text}', (
         'What is left over from one call to the next?',
         'A default argument such as `rows=[]` is made once, not at each call.',

@@ -157,12 +157,17 @@ def _settle(keep, folder, memory):
     _limit(memory)
 
 # %% ../../nbs/homework/sandbox.ipynb #3f4a94b4
-def loaded(fn)->Outcome:
-    "What comes of a function's preparation, if it has one: a notebook has to be run."
+class Prepared:
+    "A function that has to be made in the child, such as one in a notebook: `load` gives it, or None."
+    def load(self): return None
+    def __call__(self, *args): raise RuntimeError('it is called in the child, after `load`')
+def loaded(fn)->tuple: # (Outcome: is there a function?, the function)
+    "Make a function that has to be made in the child."
     sys.stdout, sys.stderr = _Printed(), _Printed()
     start_streams(SEED)
-    try: return Outcome('value', packed(fn.load()))
-    except BaseException as e: return Outcome('ended', text=f'{type(e).__name__}: {_said(e)}')
+    try: made = fn.load()
+    except BaseException as e: return Outcome('raised', error=type(e).__name__, text=_said(e)), None
+    return Outcome('value', callable(made)), made
 def _serve(exercise, fn, requests, answers):
     "Answer inputs until there are none; never returns."
     me, write, leave, getpid = os.getpid(), os.write, os._exit, os.getpid
@@ -176,7 +181,8 @@ def _serve(exercise, fn, requests, answers):
                 buffer += part
             line, _, buffer = buffer.partition(b'\n')
             asked = loads(line)
-            outcome = loaded(fn) if asked['input'] is None else answered(exercise, fn, asked['input'])
+            if asked['input'] is None: outcome, fn = loaded(fn)
+            else: outcome = answered(exercise, fn, asked['input'])
             if getpid() != me: leave(0) # a process that the function has forked
             text = dumps(dict(asdict(outcome), mark=asked['mark'])).encode() + b'\n'
             while text: text = text[write(answers, text):]
@@ -279,7 +285,9 @@ class ThreadSandbox(Sandbox):
     def start(self): self.pid = None
     def close(self): return 0
     def ask(self, input, seconds=None):
-        if input is None: return loaded(self.fn)
+        if input is None:
+            outcome, self.fn = loaded(self.fn)
+            return outcome
         states, here, streams = random_state(), os.getcwd(), (sys.stdout, sys.stderr)
         found, given_up = [], []
         def work(): found.append(answered(self.exercise, self.fn, input, given_up))
