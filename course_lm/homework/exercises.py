@@ -6,7 +6,7 @@
 __all__ = ['Mistake', 'Exercise']
 
 # %% ../../nbs/homework/exercises.ipynb #f8030baa
-import copy, functools, inspect, json, random, sys, types
+import copy, functools, inspect, json, random, sys, types, warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,7 +98,8 @@ def look(exercise, fn, args):
     return exercise.observe(fn, args) if exercise.observe else fn(*args)
 def answer(exercise, fn, input): # plain data
     "What one of our own functions answers, in this process. Raises what it raises."
-    with steady(): return plain(look(exercise, fn, arguments(exercise, input)))
+    with steady(), warnings.catch_warnings(record=True): # a mistake may divide by zero
+        return plain(look(exercise, fn, arguments(exercise, input)))
 def warm(exercise):
     """Do once what costs much the first time, such as imports: a child would do it again for every check. The
     answer is not kept, so that a child cannot find it."""

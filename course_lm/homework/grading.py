@@ -18,8 +18,8 @@ from course_lm.support.html import pale
 # %% ../../nbs/homework/grading.ipynb #18339da9
 FIELDS = 'student notebook exercise passed mistake also seconds version'.split()
 def submissions(folder)->dict: # (student, notebook) -> path
-    """The notebooks in a folder, by student: the folder they lie in (`ada/20_homework.ipynb`), or, at the top,
-    what stands after the sheet's name (`20_homework_ada.ipynb`), or the whole name."""
+    """The notebooks in a folder, by student: the folder they lie in (`ada/20_homework.ipynb`), or, at the
+    top, what stands after the sheet's name (`20_homework_ada.ipynb`), or the whole name."""
     found = {}
     for path in sorted(Path(folder).rglob('*.ipynb')):
         parts = path.relative_to(folder).parts

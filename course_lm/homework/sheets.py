@@ -23,7 +23,7 @@ def without_solution(source)->str:
     return found
 def exercises_in(sources)->list: # str, in order
     "What the cells of a sheet check."
-    return list(dict.fromkeys(re.findall(r'^check\.(\w+)\(', '\n'.join(sources), re.M)))
+    return list(dict.fromkeys(re.findall(r'^check\.(?!all\b)(\w+)\(', '\n'.join(sources), re.M)))
 def _source(cell): return ''.join(cell['source'])
 def student_sheet(nb)->dict:
     "A student's sheet from a notebook with solutions, both as dictionaries."

@@ -1,0 +1,70 @@
+"""What the homework checker knows: `python -m scripts.homework --table`, a line for each exercise.
+
+    python -m scripts.homework --table            # mistakes, named alone, named in pairs, seconds of a check
+    python -m scripts.homework --table chunk pack # of some exercises
+    python -m scripts.homework --matrix chunk     # what each mistake and each pair of one is called
+"""
+import sys, time
+from collections import Counter
+from importlib.util import find_spec
+
+from course_lm.homework import LESSONS, exercise_of, names_of
+from course_lm.homework.checking import checked_function
+from course_lm.homework.exercises import version
+from course_lm.homework.recognition import matrix
+
+
+def exercises() -> list[str]:
+    "The exercises whose bank is there."
+    there = [n for n in LESSONS if find_spec(f"course_lm.homework.bank_{n}0")]
+    return [name for n in there for name in names_of(n)]
+
+
+def seconds(exercise) -> list[float]:
+    "Of a check of the right answer, and of each mistake alone."
+    versions = [version(exercise), *(version(exercise, m.id) for m in exercise.mistakes)]
+    return [checked_function(exercise, f).seconds for f in versions if f]
+
+
+def row(name: str) -> dict:
+    exercise, start = exercise_of(name), time.perf_counter()
+    found = matrix(exercise)
+    alone, pairs = (Counter(v for k, v in found.items() if len(k) == n) for n in (1, 2))
+    spent, times = time.perf_counter() - start, seconds(exercise)
+    return dict(exercise=name, inputs=len(exercise.inputs), mistakes=len(exercise.mistakes), alone=alone,
+                pairs=pairs, matrix=spent, median=sorted(times)[len(times) // 2], longest=max(times))
+
+
+def share(count: Counter) -> str:
+    "named/all, and what is not named in words."
+    rest = ", ".join(f"{n} {what}" for what, n in count.items() if what != "named")
+    return f"{count['named']}/{sum(count.values())}" + (f" ({rest})" if rest else "")
+
+
+def table(names: list[str]) -> str:
+    lines = [f"{'exercise':22}{'inputs':>7}{'mistakes':>9}  {'named alone':18}{'named in pairs':30}"
+             f"{'median s':>9}{'longest s':>10}"]
+    total, times = Counter(), []
+    for name in names:
+        r = row(name)
+        lines.append(f"{name:22}{r['inputs']:7}{r['mistakes']:9}  {share(r['alone']):18}{share(r['pairs']):30}"
+                     f"{r['median']:9.2f}{r['longest']:10.2f}")
+        total.update(mistakes=r["mistakes"], alone=r["alone"]["named"], pairs=r["pairs"]["named"])
+        total.update(all_pairs=sum(r["pairs"].values()))
+        times.append(r["longest"])
+    lines.append(f"{len(names)} exercises, {total['mistakes']} mistakes, {total['alone']} named alone; "
+                 f"{total['pairs']} of {total['all_pairs']} pairs named; longest check {max(times):.2f} s")
+    return "\n".join(lines)
+
+
+def main(words: list[str]) -> int:
+    names = [w for w in words if not w.startswith("--")] or exercises()
+    if "--matrix" in words:
+        for name in names:
+            for ids, what in matrix(exercise_of(name)).items(): print(f"{name:22} {what:8} {' + '.join(ids)}")
+    elif "--table" in words: print(table(names))
+    else: print(__doc__)
+    return 0
+
+
+if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
