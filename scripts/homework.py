@@ -47,8 +47,8 @@ def table(names: list[str]) -> str:
     total, times = Counter(), []
     for name in names:
         r = row(name)
-        lines.append(f"{name:22}{r['inputs']:7}{r['mistakes']:9}  {share(r['alone']):18}{share(r['pairs']):30}"
-                     f"{r['median']:9.2f}{r['longest']:10.2f}")
+        lines.append(f"{name:22}{r['inputs']:7}{r['mistakes']:9}  {share(r['alone']):18}"
+                     f"{share(r['pairs']):30}{r['median']:9.2f}{r['longest']:10.2f}")
         total.update(mistakes=r["mistakes"], alone=r["alone"]["named"], pairs=r["pairs"]["named"])
         total.update(all_pairs=sum(r["pairs"].values()))
         times.append(r["longest"])

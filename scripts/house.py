@@ -17,7 +17,7 @@ root = Path(__file__).resolve().parent.parent
 SUPPORT = "checks words kinds randomness machine arrow inputs padding files html processes".split()  # upwards
 HOMEWORK, INDEX = 95, 1000  # ranks of the checker that nbs/homework makes and uses, and of nbs/index.ipynb
 PARTS = "answers exercises sandbox recognition report findings checking".split()  # of the checker, upwards
-USES = "sheets notebooks grading".split()  # what uses the checker and its banks, upwards; students' sheets lie on top
+USES = "sheets notebooks grading".split()  # of it and of its banks, upwards
 LEFTOVERS = "Carried over from", "To be merged or deleted"
 KIND_MAKERS = {"Kind", "kind"}  # what makes a field type; so does a function that gives a Kind back
 

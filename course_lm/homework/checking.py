@@ -43,6 +43,8 @@ def _tried(box, known):
     else: report = _not_named(box, outs, known, verdict)
     report.printed = any('printed' in o.notes for o in outs)
     return report
+
+# %% ../../nbs/homework/checking.ipynb #7c74dce9
 def _not_a_function(exercise, fn):
     known = isinstance(fn, (str, int, float, list, dict, type(None)))
     text = f'You passed {kind_of_answer(fn) if known else "something else"}. Pass the function itself, '

@@ -1,8 +1,8 @@
 """Every mistake of every bank has a name of its own: exercise x mistake x input.
 
-Each mistake and each pair is handed to the recogniser as if a student had made it. It must come out with its own
-ids; where the inputs can't tell two apart, both are named; where one mistake makes another invisible, the one
-that shows is named. `python -m scripts.homework --table` prints the counts.
+Each mistake and each pair is handed to the recogniser as if a student had made it. It must come out with its
+own ids; where the inputs can't tell two apart, both are named; where one mistake makes another invisible, the
+one that shows is named. `python -m scripts.homework --table` prints the counts.
 """
 import json, re
 from importlib import import_module

@@ -1,5 +1,5 @@
-"""The sheets: with solutions every check passes, as a student gets them every check fails gently, and both run to
-their end. The students' sheets are in step with the sources."""
+"""The sheets: with solutions every check passes, as a student gets them every check fails gently, and both run
+to their end. The students' sheets are in step with the sources."""
 import contextlib, io, json, subprocess, sys
 
 import pytest
@@ -98,7 +98,7 @@ import sys
 import course_lm.homework
 from course_lm.homework import check
 dir(check)
-heavy = {'torch', 'transformers', 'datasets', 'pandas', 'pyarrow', 'sklearn', 'matplotlib', 'fastai', 'IPython'}
+heavy = {'torch', 'transformers', 'datasets', 'pandas', 'pyarrow', 'sklearn', 'fastai', 'IPython'}
 print(sorted(heavy & set(sys.modules)), sorted(m for m in sys.modules if 'homework.bank' in m))
 try: check.deduplicated
 except AttributeError as e: print(e)
