@@ -1,5 +1,5 @@
-"""The sheets: with solutions every check passes, as a student gets them every check fails gently, and both run
-to their end. The students' sheets are in step with the sources."""
+"""The sheets: with solutions every check passes, as a student gets them every check fails gently, and both
+run to their end. The students' sheets are in step with the sources."""
 import contextlib, io, json, subprocess, sys
 
 import pytest
