@@ -11,7 +11,7 @@ from collections import Counter
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from course_lm.homework.notebooks import check_notebook, code_of, exercises_of
+from course_lm.homework.notebooks import check_notebook, exercises_of
 from course_lm.support.checks import Count, ExistingPath, Flag, checked
 from course_lm.support.html import pale
 
