@@ -6,7 +6,7 @@
 __all__ = ['PAGE', 'TUNING', 'GITHUB', 'AVERAGES', 'PADS', 'perplexity_mistakes', 'perplexity_inputs', 'perplexity_exercise',
            'DROPOUT', 'evaluate_mistakes', 'evaluate_exercise', 'EXERCISES', 'perplexity', 'mean_of_perplexities',
            'first_batch_only', 'made_up_logits', 'with_logits', 'smaller_batches', 'scores_something', 'build_batches',
-           'evaluate', 'trains_afterwards', 'mode_lost_in_failure', 'thaws', 'tells_other_settings',
+           'evaluate', 'trains_afterwards', 'mode_lost_in_failure', 'thaws', 'gradients_off', 'tells_other_settings',
            'build_model_and_batches', 'observe_evaluation', 'evaluated', 'scored_texts']
 
 # %% ../../nbs/homework/bank_40.ipynb #12baf68a
@@ -181,7 +181,7 @@ def evaluate(model, batches, *, train_mode=False, left_in_eval=False, keeps_grap
         if not left_in_eval: model.train(was_training)
     return nats/tokens
 
-# %% ../../nbs/homework/bank_40.ipynb #9fbfb95d
+# %% ../../nbs/homework/bank_40.ipynb #a3ed1644
 def trains_afterwards(model, batches):
     nats = evaluate(model, batches)
     model.train()
@@ -197,6 +197,9 @@ def thaws(model, batches):
     nats = evaluate(model, batches)
     for p in model.parameters(): p.requires_grad_(True)
     return nats
+def gradients_off(model, batches):
+    torch.set_grad_enabled(False)
+    return evaluate(model, batches)
 def tells_other_settings(input, got):
     return got['parameters with gradients'] != [not input['frozen'], True, True, True, True]
 def build_model_and_batches(input):
@@ -207,13 +210,15 @@ def build_model_and_batches(input):
     return model, iter(batches) if input['iterator'] else batches
 def observe_evaluation(fn, args):
     model, batches = args
+    torch.set_grad_enabled(True)
     try: nats = fn(model, batches)
     except IndexError:
         if not model.fails: raise
-    nats = 'it failed' if model.fails else float(nats)
+    nats, gradients = 'it failed' if model.fails else float(nats), torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
     return {'nats': nats, 'training while it ran': any(call['training'] for call in model.seen),
             'gradients while it ran': any(call['graph'] for call in model.seen),
-            'training afterwards': model.training,
+            'training afterwards': model.training, 'gradients afterwards': gradients,
             'parameters with gradients': [p.requires_grad for p in model.parameters()]}
 
 # %% ../../nbs/homework/bank_40.ipynb #7741f353
@@ -256,7 +261,7 @@ evaluate_mistakes = [
             switch='keeps_graph'),
 ]
 
-# %% ../../nbs/homework/bank_40.ipynb #534614af
+# %% ../../nbs/homework/bank_40.ipynb #e0b3f40d
 evaluate_mistakes += [
     Mistake('mean-of-batches', 'a mean of batch means',
             "Your function gives the mean of the batches' losses. A batch with one scored token has as much "
@@ -279,6 +284,13 @@ evaluate_mistakes += [
             ('What is the loss of a text of one token?', 'Such a batch has nothing to add.',
              '`if n == 0: continue`, before you add.'),
             PAGE+'A-model-that-has-read-something', switch='nan_from_nothing'),
+    Mistake('gradients-left-off', 'gradients are off for good',
+            'You switched gradients off, and they are off after your function as well. The next training '
+            'step ends with an error, or trains nothing.',
+            ('Where in your function are gradients switched on again?',
+             'A `with` block gives back what it has changed.',
+             '`with torch.no_grad():` in place of `torch.set_grad_enabled(False)`.'),
+            DROPOUT, twin=gradients_off),
     Mistake('gradients-switched-on', 'parameters are left with other settings',
             'Parameters were frozen when the model came, and are not any more. Training goes on with '
             'parameters that somebody had meant to leave alone.',

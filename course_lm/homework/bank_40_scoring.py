@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['PAGE', 'SCORING', 'GITHUB', 'OVERLAP', 'TWICE', 'windows_mistakes', 'windows_exercise', 'MASKED', 'pseudo_mistakes',
            'pseudo_exercise', 'GUIDE', 'strided_mistakes', 'strided_exercise', 'sliding_windows', 'tail_dropped',
-           'one_too_few', 'last_window_moved', 'grows_by_stride', 'pseudo_nats', 'all_masked_at_once', 'scored_before',
-           'mean_nats', 'masked_text', 'build_masked', 'strided_perplexity']
+           'one_too_few', 'last_window_moved', 'grows_by_stride', 'draw_windows', 'pseudo_nats', 'all_masked_at_once',
+           'scored_before', 'mean_nats', 'masked_text', 'build_masked', 'strided_perplexity']
 
-# %% ../../nbs/homework/bank_40_scoring.ipynb #d71e8682
-import math
+# %% ../../nbs/homework/bank_40_scoring.ipynb #bcbb5829
+import html, math
 
 import torch
 
 from . import Exercise, Mistake
 from .tiny import TinyForCausalLM, TinyForMaskedLM
+from ..support.html import PALETTE
 
 PAGE, SCORING, GITHUB = '40_perplexity.ipynb#', '41_scoring.ipynb#', 'https://github.com/'
 
@@ -45,6 +46,23 @@ def grows_by_stride(n_tokens, max_length, stride):
     ends = [min(begin+stride, n_tokens) for begin in range(0, n_tokens, stride)]
     return [(max(0, begin+stride-max_length), end, end - max(1, begin))
             for begin,end in zip(range(0, n_tokens, stride), ends)]
+
+# %% ../../nbs/homework/bank_40_scoring.ipynb #552258b0
+def draw_windows(input, got, want):
+    "Both lists of windows over the text, as HTML."
+    def line(begin, end, n_scored):
+        kinds = [0]*begin + [1]*(end-begin-n_scored) + [2]*n_scored
+        cells = ''.join(f'<td style="background:{colours[k]};width:18px;height:14px;border:1px solid #fff">'
+                        f'</td>' for k in kinds[:60])
+        return f'<tr style="background:#fff">{cells}</tr>'
+    def table(windows): return f'<table style="margin:2px 0">{"".join(line(*w) for w in windows)}</table>'
+    colours = '#fff', '#d0d0d0', PALETTE['blue']
+    given = ', '.join(f'{name}={value}' for name,value in input.items())
+    if not all(len(w) == 3 and all(isinstance(x, int) for x in w) for w in got) or len(got) > 30: return None
+    yours = html.escape(str(got))
+    return (f'<div><code>{given}</code></div><div>yours: <code>{yours}</code></div>{table(got)}'
+            f'<div>expected: <code>{want}</code></div>{table(want)}'
+            '<div>grey is context, blue is scored</div>')
 
 # %% ../../nbs/homework/bank_40_scoring.ipynb #eb70a691
 OVERLAP, TWICE = SCORING+'Let-the-windows-overlap', SCORING+'What-goes-wrong:-scoring-the-overlap-twice'
@@ -83,7 +101,7 @@ windows_mistakes = [
             OVERLAP, switch='overlap_is_stride'),
 ]
 
-# %% ../../nbs/homework/bank_40_scoring.ipynb #e09b44ff
+# %% ../../nbs/homework/bank_40_scoring.ipynb #5388d5a2
 windows_mistakes += [
     Mistake('tail-dropped', 'the end of the text is never scored',
             'You keep full windows only. The last tokens of the text are in none of them, so nobody scores '
@@ -118,7 +136,7 @@ windows_mistakes += [
 windows_exercise = Exercise(
     sliding_windows, OVERLAP, [dict(n_tokens=n, max_length=m, stride=s) for n,m,s in (
         (3, 4, 2), (4, 4, 2), (5, 4, 3), (7, 4, 1), (9, 4, 2), (11, 5, 2), (12, 6, 5))],
-    windows_mistakes, covers='texts shorter than a window', minutes=15, stars=2,
+    windows_mistakes, draw=draw_windows, covers='texts shorter than a window', minutes=15, stars=2,
     valid=lambda i: 1 <= i['stride'] < i['max_length'] and i['n_tokens'] >= 2)
 
 # %% ../../nbs/homework/bank_40_scoring.ipynb #5242739b

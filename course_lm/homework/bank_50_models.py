@@ -69,7 +69,7 @@ def observe_groups(fn, args):
             'there twice': sorted(name for name,n in times.items() if n > 1),
             'no names of parameters': sorted(set(decayed+spared) - known)}
 
-# %% ../../nbs/homework/bank_50_models.ipynb #5ef0f77d
+# %% ../../nbs/homework/bank_50_models.ipynb #42742eee
 DECAY = PAGE+'Which-parameters-to-decay'
 decay_mistakes = [
     Mistake('norms-by-name', 'norms are recognised by their name',
@@ -94,7 +94,8 @@ decay_mistakes = [
              '`p.ndim == 2 and not isinstance(part, nn.Embedding)`'),
             DECAY, switch='linear_only'),
     Mistake('biases-decayed', 'biases are decayed',
-            'Your rule decays biases. Pulling them towards zero makes no model smaller, and they are few.',
+            'Your rule decays biases. Decay is there to keep matrices small; a bias is added, and can be as '
+            'large as it needs to be.',
             ('Which of your decayed parameters are vectors?',
              'Biases and norms are vectors, and vectors are spared.',
              'A bias has a single dimension: `p.ndim < 2`.'),

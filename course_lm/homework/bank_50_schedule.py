@@ -31,7 +31,7 @@ def stays_up(step, warmup_steps, n_steps): return 1. if step >= warmup_steps els
 def tells_cosine(input, got): # which stops at the end, or goes up again
     return any(math.isclose(got, cosine_fall(**input, longest=x), abs_tol=1e-4) for x in (1., math.inf))
 
-# %% ../../nbs/homework/bank_50_schedule.ipynb #1ff36ad6
+# %% ../../nbs/homework/bank_50_schedule.ipynb #d3ec572e
 SCHEDULE = PAGE+'How-large-a-step,-and-when'
 schedule_mistakes = [
     Mistake('one-ahead', 'the warm-up is one update ahead',
@@ -48,14 +48,14 @@ schedule_mistakes = [
              'Divide by `n_steps - warmup_steps`, not by `n_steps`.'),
             SCHEDULE, switch='falls_from_zero'),
     Mistake('below-zero', 'the rate falls below zero',
-            'At update {step} of {n_steps} you return {got}. A negative rate goes up the slope. From update '
-            '`n_steps` on the share is 0.',
+            'At update {step} of a run of {n_steps} you return {got}. A negative rate goes up the slope. '
+            'From update `n_steps` on the share is 0.',
             ('What does your function return long after the end?', 'Nothing is below 0.',
              'Return `max(0., ...)`.'),
             SCHEDULE, switch='below_zero'),
     Mistake('no-warm-up', 'there is no warm-up',
-            'At update {step} you return {got}: the rate falls from the start. For the first {warmup_steps} '
-            'updates it should rise from 0 to 1.',
+            'At update {step} you return {got}: the rate falls from the start. It should rise from 0 to 1 '
+            'until update {warmup_steps}, and be {want} here.',
             ('What does `warmup_steps` do in your function?', 'First up, then down: two cases.',
              '`if step < warmup_steps: return step / warmup_steps`'),
             SCHEDULE, twin=no_warmup),
@@ -108,7 +108,7 @@ def learning_rates(n_batches, accumulate, warmup_steps, lr, *, steps_with_batche
         if steps_with_batches or batch % accumulate == 0: step += 1
     return rates
 
-# %% ../../nbs/homework/bank_50_schedule.ipynb #85f9b002
+# %% ../../nbs/homework/bank_50_schedule.ipynb #aead3a38
 rates_mistakes = [
     Mistake('steps-with-batches', 'the schedule moves with every batch',
             'Your rates, {got}, still jump {accumulate} steps of the schedule from one update to the next, '
@@ -130,6 +130,6 @@ rates_mistakes = [
 ]
 rates_exercise = Exercise(
     learning_rates, SCHEDULE, [dict(n_batches=b, accumulate=a, warmup_steps=w, lr=1.) for b,a,w in (
-        (3, 1, 0), (4, 2, 0), (8, 2, 1), (12, 3, 2), (8, 4, 0))],
-    rates_mistakes, valid=lambda i: i['accumulate'] > 0 and i['n_batches'] % i['accumulate'] == 0 and
-    0 <= i['warmup_steps'] <= i['n_batches'] // i['accumulate'] > 0, stars=2)
+        (4, 2, 0), (3, 1, 0), (8, 2, 1), (12, 3, 2), (8, 4, 0))],
+    rates_mistakes, valid=lambda i: i['accumulate'] > 1 and i['n_batches'] % i['accumulate'] == 0 and
+    0 <= i['warmup_steps'] <= i['n_batches'] // i['accumulate'] > 1, stars=2)

@@ -269,7 +269,7 @@ wilson_mistakes = [
             ESTIMATE, twin=added_successes),
 ]
 
-# %% ../../nbs/homework/bank_60.ipynb #b41e4ad6
+# %% ../../nbs/homework/bank_60.ipynb #4f663b10
 wilson_mistakes += [
     Mistake('percent', 'percent in place of shares',
             'Your {got} is in percent. As shares, the ends are {want}.',
@@ -279,10 +279,10 @@ wilson_mistakes += [
 ]
 wilson_exercise = Exercise(
     wilson, ESTIMATE,
-    [dict(correct=1, n=1), dict(correct=0, n=3), dict(correct=9, n=10), dict(correct=180, n=200),
+    [dict(correct=9, n=10), dict(correct=1, n=1), dict(correct=0, n=3), dict(correct=180, n=200),
      dict(correct=9, n=10, z=1.), dict(correct=10, n=10, z=2.5758)],
     wilson_mistakes, observe=lambda fn, args: [float(end) for end in fn(*args)], covers='none and all of n',
-    valid=lambda i: 0 <= i['correct'] <= i['n'] and i['n'] > 0 and i.get('z', 1.) > .5)
+    valid=lambda i: 0 <= i['correct'] <= i['n'] and i['n'] > 9 and i.get('z', 1.) > .5)
 
 # %% ../../nbs/homework/bank_60.ipynb #a9a4b296
 EXERCISES = [accuracy_exercise, split_exercise, bucket_exercise, last_exercise, wilson_exercise,

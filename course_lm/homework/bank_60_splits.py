@@ -40,14 +40,15 @@ def rest_lost(movies, n_test, seed):
     train, test = split_by_movie(movies, n_test, seed)
     return train, test[:n_test]
 
-# %% ../../nbs/homework/bank_60_splits.ipynb #e53aa72b
+# %% ../../nbs/homework/bank_60_splits.ipynb #9a20ff67
 def observe_split(fn, args):
     movies, n_test, seed = args
     train, test = (list(side) for side in fn(list(movies), n_test, seed))
     again = [list(side) for side in fn(list(movies), n_test, seed)]
     others = [sorted(fn(list(movies), n_test, seed+k)[1]) for k in (1, 2, 3, 4)]
     same = [sorted(side) for side in again] == [sorted(train), sorted(test)]
-    return dict(train=train, test=test, again=same, others=any(other != sorted(test) for other in others))
+    return {'train': train, 'test': test, 'same again': same,
+            'another for other seeds': any(other != sorted(test) for other in others)}
 def both_sides(input, got): # the movies
     seen = [{input['movies'][i] for i in got[side]} for side in ('train', 'test')]
     return seen[0] & seen[1]
@@ -59,10 +60,10 @@ def accept_split(input, got):
     if both_sides(input, got): return 'A movie has reviews on both sides.'
     if n < least: return f'The test side has {n} reviews, and should have at least {least}.'
     if n > most: return f'The test side has {n} reviews, and should have at most {most}.'
-    if not got['again']: return 'A second call with the same seed gave another split.'
-    if large(input) and not got['others']: return 'Other seeds gave the same split.'
+    if not got['same again']: return 'A second call with the same seed gave another split.'
+    if large(input) and not got['another for other seeds']: return 'Other seeds gave the same split.'
 
-# %% ../../nbs/homework/bank_60_splits.ipynb #ea309e52
+# %% ../../nbs/homework/bank_60_splits.ipynb #e2f777bc
 def large(input): return len(set(input['movies'])) > 9
 def tells_movies_cut(input, got): # several of them, where there are many
     return is_partition(input, got) and len(both_sides(input, got)) > large(input)
@@ -75,15 +76,16 @@ def tells_movies_counted(input, got):
 def tells_too_few(input, got):
     return is_partition(input, got) and not both_sides(input, got) and len(got['test']) < input['n_test']
 def tells_swapped(input, got):
-    return accept_split(input, dict(got, train=got['test'], test=got['train'], others=True)) is None
+    seeds = {'same again': got['same again'], 'another for other seeds': True}
+    return accept_split(input, dict(seeds, train=got['test'], test=got['train'])) is None
 def tells_lost(input, got): return set(got['train'] + got['test']) < set(range(len(input['movies'])))
 
-# %% ../../nbs/homework/bank_60_splits.ipynb #44bc02a0
+# %% ../../nbs/homework/bank_60_splits.ipynb #29d50055
 SPLITS = PAGE+'Splits-that-test-something'
 split_mistakes = [
     Mistake('split-by-review', 'movies are on both sides',
-            'Several movies have reviews on both sides. A classifier that has learnt which movies are '
-            'disliked need not read the reviews of your test.',
+            'Movies have reviews on both sides, because reviews were drawn one by one. A classifier that '
+            'has learnt which movies are disliked need not read the reviews of your test.',
             ('Take one movie. On which side are its reviews?', 'Shuffle movies, not reviews.',
              'Collect the numbers by movie first: `groups[movie].append(i)`.'),
             PAGE+'Pooled-and-split-again-at-random', switch='by_review', tell=tells_movies_cut),
@@ -111,12 +113,12 @@ split_mistakes = [
              'The order of the movies should depend on the seed, and on nothing else.',
              '`random.Random(seed).shuffle(order)`'),
             SPLITS, switch='seed_ignored',
-            tell=lambda i, got: large(i) and got['again'] and not got['others']),
+            tell=lambda i, got: large(i) and got['same again'] and not got['another for other seeds']),
     Mistake('not-reproducible', 'one seed gives two splits',
             'Two calls with the same seed gave two splits. Nobody can repeat your experiment.',
             ('Where do your random numbers come from?', 'A generator of your own, started with the seed.',
              '`rng = random.Random(seed)`, and `rng.shuffle(order)`.'),
-            SPLITS, twin=without_a_seed, tell=lambda i, got: not got['again']),
+            SPLITS, twin=without_a_seed, tell=lambda i, got: not got['same again']),
 ]
 
 # %% ../../nbs/homework/bank_60_splits.ipynb #8a96e2d1
@@ -148,7 +150,7 @@ split_exercise = Exercise(
     valid=lambda i: 0 < i['n_test'] <= len(i['movies']) and len(set(i['movies'])) > 1,
     covers='movies in any order', minutes=20, stars=2)
 
-# %% ../../nbs/homework/bank_60_splits.ipynb #013a2f3a
+# %% ../../nbs/homework/bank_60_splits.ipynb #8a52f440
 def bucket_batches(lengths, batch_size, seed, *, in_order=False, unsorted=False, tail_dropped=False,
                    tail_merged=False, many_short=False):
     "Batches of neighbours in length, in random order."
@@ -167,9 +169,9 @@ def lengths_themselves(lengths, batch_size, seed):
     return [[lengths[i] for i in batch] for batch in bucket_batches(lengths, batch_size, seed)]
 def observe_batches(fn, args):
     batches, again = ([list(batch) for batch in fn(list(args[0]), *args[1:])] for _ in range(2))
-    return dict(batches=batches, again=batches == again)
+    return {'batches': batches, 'same again': batches == again}
 
-# %% ../../nbs/homework/bank_60_splits.ipynb #602a5959
+# %% ../../nbs/homework/bank_60_splits.ipynb #aca1691e
 def n_pads(lengths, batches):
     rows = [[lengths[i] for i in batch] for batch in batches]
     return sum(max(row)*len(row) - sum(row) for row in rows)
@@ -186,7 +188,7 @@ def accept_batches(input, got):
     if flat(got) != list(range(len(lengths))): return 'Every number should be in a batch, and in one.'
     if max(map(len, batches)) > size: return f'A batch has more than {size} examples.'
     if n_short(input, got) > 1: return f'{n_short(input, got)} batches are not full. At most one may be.'
-    if not got['again']: return 'A second call with the same seed gave other batches.'
+    if not got['same again']: return 'A second call with the same seed gave other batches.'
     if len(lengths) < 64: return
     pads, most = n_pads(lengths, batches), pads_unsorted(lengths, size) / 3
     if pads > most: return f'The batches need {pads} pads, and should need {most:.0f} at most.'
@@ -237,13 +239,13 @@ bucket_mistakes = [
             BUCKETS, switch='many_short', tell=lambda i, got: n_short(i, got) > 1),
 ]
 
-# %% ../../nbs/homework/bank_60_splits.ipynb #e8542325
+# %% ../../nbs/homework/bank_60_splits.ipynb #0d747223
 bucket_mistakes += [
     Mistake('not-reproducible', 'one seed gives two orders',
             'Two calls with the same seed gave other batches. Nobody can repeat your run.',
             ('Where do your random numbers come from?', 'A generator of your own, started with the seed.',
              '`rng = random.Random(seed)`'),
-            BUCKETS, twin=unseeded, tell=lambda i, got: not got['again']),
+            BUCKETS, twin=unseeded, tell=lambda i, got: not got['same again']),
     Mistake('lengths-not-numbers', 'lengths in place of numbers',
             'Your batches hold lengths. Asked for are the numbers of the examples, from 0, so that one can '
             'pick them.',

@@ -373,6 +373,11 @@ def e_nan(model, batches):
     return nats / n
 
 
+def e_grad_off(model, batches):
+    torch.set_grad_enabled(False)
+    return eval_plain(model, batches)
+
+
 def e_thaw(model, batches):
     model.requires_grad_(False)
     try:
@@ -583,6 +588,7 @@ WRONG = {
         ("mean-of-batches", restoring(count=lambda batch: 1)),
         ("first-token-counted", restoring(count=lambda batch: (batch["labels"] > -1).sum())),
         ("nan-from-nothing", e_nan),
+        ("gradients-left-off", e_grad_off),
         ("gradients-switched-on", e_thaw),
     ],
     "pseudo_nats": [

@@ -13,7 +13,7 @@ BANK = {exercise.name: exercise for exercise in EXERCISES}
 @pytest.mark.parametrize("name, fn", [(name, fn) for name, fns in RIGHT.items() for fn in fns])
 def test_right_answers_pass_in_every_style(name, fn):
     report = checked_function(BANK[name], fn)
-    assert report.passed and report.seconds < 5, str(report)
+    assert report.passed, str(report)
 
 
 @pytest.mark.parametrize("name, id, fn", [(name, *pair) for name, pairs in WRONG.items() for pair in pairs])
