@@ -14,7 +14,7 @@ def test_the_glossary_is_in_step_with_the_lessons():
     assert stored == made, f"run `{glossary.COMMAND}`: it makes the page anew"
 
 
-@pytest.mark.parametrize("page", ["glossary.md", "errata.md", "families.md"])
+@pytest.mark.parametrize("page", ["glossary.md", "errata.md", "families.md", "leaves_out.md"])
 def test_links_of_a_page_lead_somewhere(page):
     text, broken = (nbs / page).read_text(encoding="utf-8"), []
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -26,7 +26,8 @@ def test_links_of_a_page_lead_somewhere(page):
 
 def test_the_front_page_leads_to_both():
     front = (nbs / "index.ipynb").read_text(encoding="utf-8")
-    assert all(f"](../nbs/{page})" in front for page in ("glossary.md", "errata.md", "families.md"))
+    pages = "glossary.md", "errata.md", "families.md", "leaves_out.md"
+    assert all(f"](../nbs/{page})" in front for page in pages)
 
 
 def test_a_term_is_taken_with_the_sentence_that_says_what_it_is():
