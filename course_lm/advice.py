@@ -18,7 +18,7 @@ from .ngram import NGramLM
 from .scoring import bootstrap_interval, bootstrap_ratio, score_texts
 from .support.checks import Count, NotNegative, Positive, Seed, checked
 from .support.inputs import check_vocab, encode_texts, is_causal
-from .support.kinds import Model, Texts, Tokenizer, check_texts
+from .support.kinds import Texts, Tokenizer, TransformersModel, check_texts
 from .support.machine import quiet
 from .support.words import word_spans, words_of
 
@@ -252,7 +252,7 @@ def _bits(scores, seed):
 @checked
 def measure_texts(
     texts:Texts, # list of str: yours, one document each
-    model:Model, # causal or masked
+    model:TransformersModel, # causal or masked
     tokenizer:Tokenizer, # the model's, a fast one
     home:Texts=None, # list of str like those it has read, but not among them; None: `reference_texts(model)`
     n:Count=None, # pairs of texts that the model scores; None: 300, for a masked model 40
@@ -378,7 +378,7 @@ class FinetuneReport:
 @checked
 def should_finetune(
     texts:Texts, # list of str: yours, one document each, as many as you can give
-    model:Model, # causal or masked, as `load_lm` gives
+    model:TransformersModel, # causal or masked, as `load_lm` gives
     tokenizer:Tokenizer, # the model's, a fast one
     home:Texts=None, # list of str like those it has read, but not among them; None: `reference_texts(model)`
     n:Count=None, # pairs of texts that the model scores; None: 300, for a masked model 40

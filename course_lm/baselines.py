@@ -297,7 +297,7 @@ class RunResult(_Answers):
             raise ValueError(f'{self.name!r} was chosen on {self.chosen_on!r} and scored there too: '
                              'score it on reviews that no choice has seen')
         if len(self.probs)!=len(self.labels):
-            raise ValueError(f'{len(self.probs)} probabilities for {len(self.labels)} labels: not one each')
+            raise ValueError(f'probs: {len(self.probs)} probabilities for {len(self.labels)} labels')
         k, names = self.rows.shape[1], self.class_names
         if self.labels.max() >= k:
             raise ValueError(f'labels={short(self.labels)} have {self.labels.max()}, probs {k} classes')

@@ -56,6 +56,7 @@ class Checkpoints:
 
 # %% ../nbs/51_checkpoints.ipynb #checkpoints-open
 @patch
+@checked
 def open(self:Checkpoints,
     run:TrainingRun, # as `train_loop` holds it, at its beginning
     name:str=None, # the checkpoint to go on from; None: the newest
@@ -78,6 +79,7 @@ def open(self:Checkpoints,
     return path
 
 @patch
+@checked
 def save(self:Checkpoints,
     run:TrainingRun, # which was opened
     name:str=None, # one that stays; None: by the update, and the one before goes

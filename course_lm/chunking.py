@@ -11,16 +11,16 @@ from typing import Literal
 
 import numpy as np
 
-from .support.arrow import runs, to_dataset
+from .support.arrow import check_fits, each_split, runs, to_dataset
 from .support.checks import Count, Flag, Refused, Text, TokenId, WrongType, checked, kind
 from .support.files import text_key
 from .support.inputs import (
     ChunkSize, Tail, Takes, check_chunk_size, check_cut, encode_texts)
-from .support.kinds import Corpus, Rows, TokenIds, Tokenizer, check_texts
+from .support.kinds import AnyTexts, Corpus, Rows, TokenIds, Tokenizer, check_texts
 
 # %% ../nbs/20_chunking.ipynb #4eaeeb7a
-def _too_short(tokens, size):
-    return ValueError(f'the corpus holds {tokens} tokens, fewer than one chunk of chunk_size={size}: '
+def _too_short(name, tokens, size):
+    return ValueError(f'{name} holds {tokens} tokens, fewer than one chunk of chunk_size={size}: '
                       "take a smaller chunk_size, more text, or tail='pad'")
 
 @checked
@@ -29,12 +29,13 @@ def chunk_ids(
     chunk_size:ChunkSize, # tokens per chunk
     tail:Tail='drop', # what becomes of the rest: 'drop', 'keep' (as a shorter last chunk) or 'pad'
     stride:Count=None, # tokens from one chunk's start to the next one's; None: chunk_size, so no overlap
-    pad_id:int=None, # fills the last chunk where tail='pad'
+    pad_id:TokenId=None, # fills the last chunk where tail='pad'
 ): # (n, chunk_size) array: a view for 'drop', a copy for 'pad'; for 'keep' a list of n or n+1 views
     "A stream of token ids cut into chunks. Raises `ValueError` where there is not one chunk. Lesson 2."
     size, step = chunk_size, check_cut(chunk_size, stride, tail, pad_id)
     ids = np.asarray(ids)
-    if len(ids) < (size if tail == 'drop' else 1): raise _too_short(len(ids), size)
+    check_fits(ids.dtype, pad_id=pad_id)
+    if len(ids) < (size if tail == 'drop' else 1): raise _too_short('ids', len(ids), size)
     n = max(0, (len(ids)-size)//step + 1)
     if step == size or not n: chunks = ids[:n*size].reshape(n, size)
     else: chunks = np.lib.stride_tricks.sliding_window_view(ids, size)[::step]
@@ -57,8 +58,9 @@ def _as_dataset(ds, column):
         from datasets import Dataset, Features, Value
         texts = {column: check_texts(ds, 'ds')}
         return Dataset.from_dict(texts, features=Features({column: Value('string')}))
-    if not ds.column_names or column in ds.column_names: return ds
-    raise ValueError(f'no column {column!r} in the data set: it has {ds.column_names}')
+    if ds.column_names and column not in ds.column_names:
+        raise ValueError(f'text_column: no column {column!r} in the data set: it has {ds.column_names}')
+    return ds
 
 def _features(ds, keep):
     "What the columns of a tokenized data set hold; None where the data set does not say."
@@ -90,12 +92,14 @@ def tokenize_dataset(
 ): # the same kind of data set, with input_ids: int32, one row per document, ragged
     "Documents as token ids. Raises `ValueError` for a missing column or separator. Lesson 2."
     arguments = tokenizer, add_eos, num_proc, text_column, keep, split_special_tokens
-    if isinstance(ds, Mapping): return type(ds)({k: tokenize_dataset(v, *arguments) for k,v in ds.items()})
+    if isinstance(ds, Mapping): return each_split(ds, lambda part: tokenize_dataset(part, *arguments))
     end, keep = [_separator(tokenizer)] if add_eos else [], keep or []
     ds = _as_dataset(ds, text_column)
+    if hasattr(ds, 'num_rows') and len(ds): AnyTexts(ds[text_column], f'ds[{text_column!r}]')
+    lacks = next((name for name in keep if ds.column_names and name not in ds.column_names), None)
+    if lacks is not None: raise ValueError(f'keep: {lacks!r} is no column of ds, which has {ds.column_names}')
     def encode(texts):
-        if None in texts:
-            raise ValueError(f'column {text_column!r} holds None where a document should be: drop those rows')
+        if None in texts: raise ValueError(f'ds[{text_column!r}] holds None: leave missing texts out')
         ids = encode_texts(tokenizer, texts, split_special_tokens)
         return {'input_ids': [d + end if d else d for d in ids]}
     gone = [name for name in ds.column_names or [text_column] if name not in keep]
@@ -111,14 +115,14 @@ def chunk_dataset(
     tail:Tail='drop', # of the rest: 'drop', 'keep' (as a shorter chunk) or 'pad' (with an attention_mask)
     stride:Count=None, # tokens of text from one chunk's start to the next one's; None: no overlap
     eos_id:TokenId=None, # put after every document that is not empty; None: nothing is put in
-    pad_id:int=None, # fills the last chunk where tail='pad'
+    pad_id:TokenId=None, # fills the last chunk where tail='pad'
     specials:Specials=None, # (ids before, ids after) each chunk, or a tokenizer that says them; None: none
     model:Takes=None, # what must be able to take a chunk, as for max_length_of; None: not checked
 ): # Dataset of input_ids, chunk_size a row: all documents end to end; views of the source where they can be
     "Documents joined and cut into chunks. Raises `ValueError` for less than a chunk. Lesson 2."
     arguments = chunk_size, tail, stride, eos_id, pad_id, specials
     if isinstance(ds, Mapping):
-        return type(ds)({name: chunk_dataset(side, *arguments, model) for name,side in ds.items()})
+        return each_split(ds, lambda part: chunk_dataset(part, *arguments, model))
     before, after = specials or ([], [])
     around = len(before) + len(after)
     size = check_chunk_size(chunk_size, model) - around
@@ -126,7 +130,7 @@ def chunk_dataset(
         raise ValueError(f'chunk_size={chunk_size} is too small for {around} special tokens and a text of 2')
     step = check_cut(size, stride, tail, pad_id)
     *flats, rest = runs(ds, size, step, eos_id, before, after)
-    if not flats and (tail == 'drop' or not len(rest)): raise _too_short(len(rest), size)
+    if not flats and (tail == 'drop' or not len(rest)): raise _too_short('ds', len(rest), size)
     if tail == 'drop': last = None
     else: last = np.concatenate([before, rest, after]).astype(rest.dtype) if len(rest) else rest
     fill = pad_id if tail == 'pad' else None
@@ -171,10 +175,11 @@ def lm_datasets(
     known = 'add_eos', 'num_proc', 'text_column', 'split_special_tokens'
     unknown = sorted(set(tokenize) - set(known))
     if unknown: raise TypeError(f'lm_datasets takes {", ".join(known)}, not {unknown}')
+    column = Text(tokenize.get('text_column', 'text'), 'lm_datasets: text_column')
+    if Flag(tokenize.get('add_eos', True), 'lm_datasets: add_eos'): _separator(tokenizer)
     check_chunk_size(chunk_size, tokenizer)
     check_cut(chunk_size, None, tail, tokenizer.pad_token_id)
-    if tokenize.get('add_eos', True): _separator(tokenizer)
-    train, valid = _apart(train, valid, tokenize.get('text_column', 'text'), on_shared)
+    train, valid = _apart(train, valid, column, on_shared)
     if specials == 'auto': specials = None if getattr(tokenizer, 'mask_token_id', None) is None else tokenizer
     ids = DatasetDict(train=train, valid=valid)
     ids = tokenize_dataset(ids, tokenizer, **tokenize)

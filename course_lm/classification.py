@@ -24,10 +24,10 @@ from .finetuning import Recipe, train_loop
 from .labels import pad_examples
 from .policies import Lengths
 from .support.checks import (
-    Count, Flag, NotAll, Refused, Seed, Text, checked, is_a, kind, part_of, short)
+    Count, Flag, Natural, NotAll, Refused, Seed, Text, checked, is_a, kind, part_of, short)
 from .support.inputs import around, ceil_div, encode_texts, max_length_of, n_tokens
 from .support.kinds import (
-    AnyTexts, BatchSampler, EveryText, Model, Splits, Texts, TokenIds, Tokenizer, check_texts)
+    AnyTexts, BatchSampler, Classifier, EveryText, Splits, Texts, TokenIds, Tokenizer, check_texts)
 from .support.padding import as_read
 from .support.randomness import evaluating
 
@@ -46,7 +46,7 @@ class LengthBucketedSampler:
         self.batch_size, self.pool = batch_size, pool
         self.shuffle, self.seed = shuffle, seed
         self.epoch = self.done = self._start = 0
-    def set_epoch(self, epoch:int):
+    def set_epoch(self, epoch:Natural):
         if epoch!=self.epoch: self.epoch, self.done, self._start = epoch, 0, 0
     def __len__(self)->int: return ceil_div(len(self.lengths), self.batch_size)
     def batches(self)->list[list[int]]: # row numbers
@@ -98,6 +98,7 @@ def state_dict(self:LengthBucketedSampler)->dict: # plain numbers, fit for json
     "Where it stands: the epoch, and how many of its batches it has given out."
     return {'epoch':self.epoch, 'done':self.done, **self.made_with()}
 @patch
+@checked
 def load_state_dict(self:LengthBucketedSampler, state:dict):
     "Go on from there. Raises `ValueError` where `state` is of other reviews or settings."
     here = self.made_with()
@@ -191,7 +192,7 @@ def _token_rows(ds): return list(ds.select_columns(['input_ids']).with_format('n
 # %% ../nbs/61_imdb_classification.ipynb #2fdf60c6
 @checked
 def predict_proba(
-    model:Model, # a classifier
+    model:Classifier, # a classifier
     tokenizer:Tokenizer, # the one it was trained with
     data:AnyReviews, # texts, or encoded reviews
     batch_size:Count=64, # reviews a batch
@@ -259,7 +260,7 @@ def _n_updates(sampler, recipe): # in all epochs; a sampler may have other numbe
 # %% ../nbs/61_imdb_classification.ipynb #7b85ce7e-2
 @checked
 def train_classifier(
-    model:Model, # a classifier, trained in place and where it is
+    model:Classifier, # a classifier, trained in place and where it is
     tokenizer:Tokenizer, # the one that belongs to it
     splits:Splits, # train, valid, test: encoded reviews with label; or text, cut to the model
     recipe:Recipe=None, # None: ADAM
@@ -319,7 +320,6 @@ class LSTMClassifier(torch.nn.Module):
             self.head = torch.nn.Linear(n_hidden*(1+bidirectional), len(labels))
         self.pooling, self.dropout, self.base_model_prefix = pooling, torch.nn.Dropout(dropout), 'lstm'
         self.config = SimpleNamespace(model_type='lstm', id2label=dict(enumerate(labels)))
-
     def get_input_embeddings(self): return self.embed
     def forward(self,
         input_ids:Tensor, # (batch, length)
@@ -369,12 +369,12 @@ def _pooled(states, attention_mask, pooling): # (batch, width): over the states 
 @checked
 def most_confident_mistakes(
     run:RunResult, # any
-    ds, # the split that was scored, with its text
+    ds:Reviews, # the split that was scored, with its text
     n:Count=5, # how many
 ): # pandas.DataFrame: truth, p(positive) or said and how sure, text; the surest first, with its row number
     "The reviews that the run got wrong while it was surest. Raises `ValueError` for other reviews. Lesson 6."
     import pandas as pd
-    if len(ds)!=run.n or not np.array_equal(np.array(ds['label']), run.labels):
+    if not np.array_equal(ds['label'] if 'label' in ds.column_names else [], run.labels):
         raise ValueError(f'ds is not the split of {run.n} reviews that {run.name!r} was scored on')
     wrong, sure = np.flatnonzero(run.predictions!=run.labels), run.rows.max(1)
     worst = wrong[np.argsort(-sure[wrong], kind='stable')][:n]
@@ -385,7 +385,7 @@ def most_confident_mistakes(
     return pd.DataFrame(columns, index=worst.tolist()).round(3)
 @checked
 def classify(
-    model:Model, # a trained classifier
+    model:Classifier, # a trained classifier
     tokenizer:Tokenizer, # the one it was trained with
     texts, # one str, or a list
 ): # pandas.DataFrame: label, probability of that label, text

@@ -10,7 +10,7 @@ import argparse, os, platform, shutil, sys
 from importlib import metadata
 from pathlib import Path
 
-from .support.checks import checked
+from .support.checks import Text, checked
 
 # %% ../nbs/99_command_line.ipynb #d7b03d9e
 def _version():
@@ -185,8 +185,9 @@ def _parser():
     check.add_argument('--network', action='store_true', help=ask)
     _add_homework(commands)
     return parser
+@checked
 def main(
-    argv:list=None, # of str; None: what was typed
+    argv:list[Text]=None, # None: what was typed
 )->int: # 0: nothing needed is missing, or all homework has passed; 1: not so
     "The command `course_lm`. Raises `SystemExit` with status 2 on words that it does not know. Lesson 0."
     parser = _parser()

@@ -76,7 +76,7 @@ def reviews_needed(
 # %% ../nbs/63_which_run_is_better.ipynb #3941a275
 def _accuracies(name, runs): # {seed: accuracy in %}
     if hasattr(runs, 'items'): return {seed:100*float(a) for seed,a in runs.items()}
-    runs = list(runs)
+    runs = list(runs) if hasattr(runs, '__iter__') else [runs]
     if not runs: raise ValueError(f'runs: {name!r} has no run')
     if not all(isinstance(r, RunResult) for r in runs):
         raise TypeError(f'runs: {name!r} must hold RunResults, or accuracies by seed: {{0: .81, 1: .83}}')
@@ -175,7 +175,7 @@ def plot_calibration(
     of, share = ('praise', 'praise') if all(run.probs.ndim==1 for run in runs) else ('the answer', 'right')
     ax.set(xlabel=f'probability of {of}, as said', ylabel=f'share that is {share}',
            title='Is it as sure as it should be?')
-    ax.legend(fontsize=8)
+    for text in ax.legend(fontsize=8).get_texts(): text.set_parse_math(False)
     return ax
 
 # %% ../nbs/63_which_run_is_better.ipynb #8dcf6e36-1

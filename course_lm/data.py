@@ -183,7 +183,7 @@ def _here(source, expected): # the path if `source` is on this machine, None if 
     if p.exists(): return p
     hub_name = isinstance(source, str) and re.fullmatch(r'[A-Za-z0-9][\w.-]*/[\w.-]+', source)
     if hub_name and p.suffix not in ('.csv', '.gz', '.parquet', '.txt'): return None
-    raise FileNotFoundError(f'{source}: no such file or folder. Expected {expected}, '
+    raise FileNotFoundError(f'source={str(source)!r}: no such file or folder. Expected {expected}, '
                             'or the name of a data set on the Hugging Face hub')
 def _from_hub(name, config, columns, expected):
     from datasets import load_dataset
@@ -192,11 +192,11 @@ def _from_hub(name, config, columns, expected):
         kind = FileNotFoundError if isinstance(e, FileNotFoundError) else ConnectionError
         offline = os.environ.get('HF_HUB_OFFLINE', '').upper() in ('1', 'TRUE', 'YES', 'ON')
         offline = ' HF_HUB_OFFLINE is set, so nothing is asked for.' if offline else ''
-        raise kind(f'{name!r} is no file or folder here, it is not in the hub cache, and the Hugging Face '
-                   f'hub did not give it.{offline} Connect once and it stays in the cache, '
+        raise kind(f'source={name!r} is no file or folder here, it is not in the hub cache, and the Hugging '
+                   f'Face hub did not give it.{offline} Connect once and it stays in the cache, '
                    f'or pass {expected}') from e
     if all(columns <= set(d.column_names) for d in ds.values()): return ds
-    raise ValueError(f'{name} has the columns {ds.column_names}. Expected {sorted(columns)}')
+    raise ValueError(f'source={name!r} has the columns {ds.column_names}. Expected {sorted(columns)}')
 
 # %% ../nbs/00_data.ipynb #0ae32814
 _most = 2*10**9 # bytes of a table, unpacked: a small file can hold any number of them

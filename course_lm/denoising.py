@@ -17,13 +17,15 @@ import torch
 
 from .labels import BertMasking, LabelStrategy, sample_positions
 from .support.arrow import pad_rows
-from .support.checks import Count, Level, Natural, NotAll, Real, checked
+from .support.checks import Count, Level, NotAll, Real, checked
 from .support.inputs import IGNORE_INDEX, cached_per_tokenizer, special_table
-from .support.kinds import Tokenizer
+from .support.kinds import IdRow, RowLength, SparedRow, Tokenizer
+from .support.padding import same_shape
 from .support.randomness import numpy_generator
 from .support.words import sentence_spans, word_spans
 
 # %% ../nbs/31_denoising.ipynb #538b3950
+@checked
 class WholeWordMasking(BertMasking):
     """`BertMasking` that chooses whole words; in scripts without spaces a letter is one. Raises `ValueError`
     where the vocabulary marks none. Lesson 3."""
@@ -32,6 +34,7 @@ class WholeWordMasking(BertMasking):
         word_table(tokenizer)
 
     def choose(self, ids, spared, tokenizer, rng):
+        same_shape(ids, spared)
         edges = np.append(np.flatnonzero(word_starts(ids, tokenizer, spared)), ids.size)
         words = sample_positions(len(edges)-1, self.prob, rng)
         words = words[~spared.take(edges[words])]
@@ -39,6 +42,7 @@ class WholeWordMasking(BertMasking):
         return np.repeat(first + size - np.cumsum(size), size) + np.arange(size.sum())
 
 # %% ../nbs/31_denoising.ipynb #f96decdb
+@checked
 class Denoising(LabelStrategy):
     "Base for encoder-decoders: the encoder reads damage, the decoder repairs it. Write `corrupt`. Lesson 3."
     own_lengths = True
@@ -49,8 +53,8 @@ class Denoising(LabelStrategy):
                          'pad token: set tokenizer.pad_token')
 
     def corrupt(self,
-        ids:np.ndarray, # (length,) int64, one row without padding
-        spared:np.ndarray, # (length,) bool, True for special tokens
+        ids:IdRow, # (length,) int64, one row without padding
+        spared:SparedRow, # (length,) bool, True for special tokens
         tokenizer:Tokenizer, # its vocabulary and special tokens
         rng:np.random.Generator, # source of chance
     )->tuple: # (what the encoder reads, what the decoder is asked), two 1-D arrays
@@ -99,13 +103,13 @@ class SpanCorruption(Denoising):
         sentinel_ids(tokenizer)
 
     def counts(self,
-        n:int, # tokens that may be removed
+        n:RowLength, # tokens that may be removed
     )->tuple: # (tokens removed, spans); at least one of each where n > 1
         "How much goes: the length alone decides."
         removed = min(max(round(n*self.prob), 1), n-1) if n > 1 else 0
         return removed, min(max(round(removed/self.mean_span), 1), n-removed) if removed else 0
 
-    def choose(self, n:Natural, rng:np.random.Generator):
+    def choose(self, n:RowLength, rng:np.random.Generator):
         "(n,) bool: gaps and spans of random lengths in turn, a gap first."
         removed,spans = self.counts(n)
         if not spans: return np.zeros(n, bool)
@@ -113,6 +117,7 @@ class SpanCorruption(Denoising):
         return np.repeat([False, True]*spans, np.c_[cut(n-removed), cut(removed)].ravel())
 
     def corrupt(self, ids, spared, tokenizer, rng):
+        same_shape(ids, spared)
         gone, marks = np.zeros(len(ids), bool), sentinel_ids(tokenizer)
         gone[~spared] = self.choose(int((~spared).sum()), rng)
         first = gone & ~np.r_[False, gone][:-1]
@@ -135,15 +140,18 @@ class TokenDeletion(Denoising):
         self.prob = prob
 
     def corrupt(self, ids, spared, tokenizer, rng):
+        same_shape(ids, spared)
         gone = sample_positions(len(ids), self.prob, rng)
         left = np.delete(ids, gone[~spared[gone]])
         return left if len(left) else ids, ids
 
 # %% ../nbs/31_denoising.ipynb #permutation-def
+@checked
 class SentencePermutation(Denoising):
     """BART's sentence permutation: sentences in another order, and the decoder restores it. In Thai and Lao,
     which have no mark for it, a space parts sentences. Lesson 3."""
     def corrupt(self, ids, spared, tokenizer, rng):
+        same_shape(ids, spared)
         out = ids.copy()
         for run in np.split(np.arange(len(ids)), np.flatnonzero(np.diff(spared)) + 1):
             if not len(run) or spared[run[0]]: continue

@@ -19,14 +19,14 @@ from .finetuning import History, Recipe, TrainingRun, check_used, train_loop
 from .perplexity import ScoredBytes
 from .support.checks import Count, Flag, Rate, checked
 from .support.inputs import IGNORE_INDEX, lm_kind, max_length_of, n_tokens
-from .support.kinds import AnyBatches, Batches, BatchOrLoader, Model
+from .support.kinds import AnyBatches, Batches, BatchOrLoader, LanguageModel
 from .support.padding import as_read, check_padding, real_tokens
 from .support.randomness import own_streams
 
 # %% ../nbs/52_engines.ipynb #ddfe2c81
 @checked
 def train_accelerate(
-    model:Model, # as in `train_loop`
+    model:LanguageModel, # as in `train_loop`
     train:AnyBatches, # as in `train_loop`; a DataLoader is shared out where there are several processes
     valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
@@ -71,6 +71,11 @@ def _shared_gradient(acc, run, net, batches):
         nats += loss.detach() * n
     return acc.reduce(nats).item(), total
 
+def _dicts(run):
+    "The batches of a run; where they come one by one, what is none is named."
+    train = run.train
+    return (b for b in train if run.counts([b])) if hasattr(train, '__next__') else train
+
 def _nothing(model):
     "A loss of 0 that still has a gradient: of a batch without a scored token."
     return sum(p.sum() for p in model.parameters())*0.
@@ -88,7 +93,7 @@ def _trainer():
             super().__init__(run.model, args, optimizers=(run.opt, schedule))
             self.model_accepts_loss_kwargs = True # compute_loss divides by the tokens of the whole update
 
-        def get_train_dataloader(self): return self.accelerator.prepare(self.run.train)
+        def get_train_dataloader(self): return self.accelerator.prepare(_dicts(self.run))
 
         def get_batch_samples(self, *args):
             batches, _ = super().get_batch_samples(*args)
@@ -120,7 +125,7 @@ def _trainer():
 # %% ../nbs/52_engines.ipynb #b21cff0b
 @checked
 def train_trainer(
-    model:Model, # as in `train_loop`
+    model:LanguageModel, # as in `train_loop`
     train:AnyBatches, # as in `train_loop`
     valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
@@ -216,7 +221,7 @@ def _accounts():
 # %% ../nbs/52_engines.ipynb #5bf2dca9
 @checked
 def train_fastai(
-    model:Model, # as in `train_loop`
+    model:LanguageModel, # as in `train_loop`
     train:AnyBatches, # as in `train_loop`
     valid:Batches=None, # as in `train_loop`
     recipe:Recipe=None, # as in `train_loop`
@@ -245,7 +250,7 @@ def train_fastai(
 # %% ../nbs/52_engines.ipynb #9abd1ffc
 @checked
 def check_one_batch(
-    model:Model, # a transformers language model; it is not changed
+    model:LanguageModel, # a transformers language model; it is not changed
     batch:BatchOrLoader, # dict with input_ids and labels, fastai's pair, or a loader: its first batch
     untrained:Flag=False, # True: the loss must be near log(vocabulary)
     n_steps:Count=60, # updates on this one batch
@@ -256,6 +261,7 @@ def check_one_batch(
     if not isinstance(batch, (Mapping, tuple)):
         with own_streams('cpu'): batch = next(iter(getattr(batch, 'train', batch)))
     if isinstance(batch, tuple): batch = batch[0]
+    if not isinstance(batch, Mapping): raise TypeError(f'batch: the first is no dict: {batch!r:.60}')
     rows = [*_shape_checks(model, batch)]
     def fine(): return all(ok for *_,ok,_ in rows)
     if fine(): rows += _label_checks(batch, lm_kind(model))
@@ -273,7 +279,7 @@ def _shape_checks(model, batch):
     alike = ids.dim() == labels.dim() == 2 and ids.shape[:2-two_texts] == labels.shape[:2-two_texts]
     yield ('shape', f'{tuple(ids.shape)}, {tuple(labels.shape)}', alike,
            'input_ids and labels must both be (batch, length)')
-    yield ('ids', f'{ids.min()} to {ids.max()}', ids.min() >= 0 and ids.max() < n,
+    yield ('ids', f'{ids.min()} to {ids.max()}', ids.min() >= 0 and (n is None or ids.max() < n),
            f'the model embeds {n} tokens: another tokenizer, or tokens added without add_tokens')
     yield ('length', ids.shape[1], not most or ids.shape[1] <= most, f'the model reads at most {most} tokens')
 

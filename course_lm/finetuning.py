@@ -10,7 +10,6 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
-from typing import Callable
 
 import torch
 from fastcore.basics import patch
@@ -23,7 +22,7 @@ from .support.checks import (
     Count, Flag, Natural, NotAll, NotNegative, OneOf, Positive, Rate, Seed, Text, checked)
 from .support.inputs import IGNORE_INDEX, ceil_div, is_causal
 from .support.kinds import (
-    AnyBatches, Axes, Batches, Keeper, Model, Tokenizer, TrainValid, WarmupSteps)
+    AnyBatches, Axes, Batches, Function, Keeper, LanguageModel, Model, Tokenizer, TrainValid, WarmupSteps)
 from .support.padding import as_read
 from .support.randomness import Feed, epoch_order, own_streams, seeded
 
@@ -136,7 +135,7 @@ def lm_optimizer(
     lr:Rate, # highest learning rate
     weight_decay:NotNegative=.01, # pull towards zero, for matrices only
     betas:tuple[NotAll, NotAll]=(.9, .99), # how long Adam remembers the gradient and its square
-    make:Callable=torch.optim.AdamW, # of groups (params, weight_decay, kind), lr= and betas=
+    make:Function=torch.optim.AdamW, # of groups (params, weight_decay, kind), lr= and betas=
 )->torch.optim.Optimizer:
     "AdamW that decays no embedding, norm or bias. Raises `ValueError` where all is frozen. Lesson 5."
     decay = dict(matrix=weight_decay, embedding=0., vector=0.)
@@ -174,11 +173,12 @@ def _counts(batches, causal, total=None):
     raise ValueError('every label of this update is -100: no token is scored, so there is no loss')
 
 # %% ../nbs/50_fine_tuning.ipynb #8f3ca1a2
+@checked
 @dataclass(repr=False)
 class History:
     "What happened in a training run. Lesson 5."
-    steps:list = field(default_factory=list) # one dict an update: step, epoch, lr, nats, tokens, grad_norm
-    evals:list = field(default_factory=list) # one dict an evaluation: step, epoch, train_loss, ...
+    steps:list[dict] = field(default_factory=list) # one dict an update: step, epoch, lr, nats, tokens, ...
+    evals:list[dict] = field(default_factory=list) # one dict an evaluation: step, epoch, train_loss, ...
 
     def __repr__(self): return f'History({len(self.steps)} updates, {len(self.evals)} evaluations)'
     @property
@@ -186,7 +186,7 @@ class History:
 
     @property
     def best(self)->dict: return self.best_by('valid_loss')
-    def best_by(self, criterion:str)->dict: # the best evaluation: losses are best low, all else is best high
+    def best_by(self, criterion:Text)->dict: # the best evaluation: losses are best low, all else is best high
         if not self.evals: raise ValueError('nothing was evaluated: give train_loop a valid')
         if criterion not in self.evals[-1]:
             known = ', '.join(self.evals[-1])
@@ -202,13 +202,14 @@ class History:
     def plot(self, ax:Axes=None): # the axes
         "Loss on the training and the validation text, evaluation by evaluation."
         import matplotlib.pyplot as plt
+        if not self.evals: raise ValueError('evals is empty, nothing was evaluated: give a valid')
         f, ax = self.frame(), ax or plt.subplots(figsize=(6, 3.5))[1]
         for name in ('train', 'valid'): ax.plot(f.epoch, f[f'{name}_loss'], marker='.', label=name)
         ax.set(xlabel='epoch', ylabel='nats per token')
         ax.legend()
         return ax
 
-    def train_loss(self, last:int)->float: # nats per token, over the last so many updates
+    def train_loss(self, last:Count)->float: # nats per token, over the last so many updates
         return sum(s['nats'] for s in self.steps[-last:]) / sum(s['tokens'] for s in self.steps[-last:])
 
 # %% ../nbs/50_fine_tuning.ipynb #recipe
@@ -233,6 +234,7 @@ class Recipe:
     seed:Seed = 42 # of dropout
 
     @classmethod
+    @checked
     def of(cls, recipe:'Recipe'=None, **changes):
         "`recipe`, or the defaults, with changes. Raises `TypeError` for a field that there is not."
         names = [f.name for f in fields(cls)]
@@ -246,12 +248,12 @@ class Recipe:
 # %% ../nbs/50_fine_tuning.ipynb #d2da997f
 @checked
 def train_loop(
-    model:Model, # a transformers model that returns a loss; a causal one shifts its labels
+    model:LanguageModel, # a transformers model that returns a loss; a causal one shifts its labels
     train:AnyBatches, # re-iterable of batches, such as the first of `lm_loaders`; one pass is an epoch
     valid:Batches=None, # batches to evaluate on; None: no evaluation
     recipe:Recipe=None, # learning rate, epochs and all the rest; None: the defaults
     n_bytes:ScoredBytes=None, # as in `evaluate_lm`: adds bits per byte to the evaluations
-    evaluate:Callable=None, # function of the model that gives a dict of numbers; None: evaluate_lm on valid
+    evaluate:Function=None, # function of the model that gives a dict of numbers; None: evaluate_lm on valid
     checkpoints:Keeper=None, # Checkpoints, or what else has open, due and save; None: keep none
     progress:Flag=True, # show a bar
     **changes, # fields of the recipe, such as lr=1e-4

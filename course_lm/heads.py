@@ -9,13 +9,13 @@ __all__ = ['assert_same_backbone']
 import torch
 
 from .support.checks import checked
-from .support.kinds import Model
+from .support.kinds import TransformersModel
 
 # %% ../nbs/54_another_head.ipynb #2bf7bba9
 @checked
 def assert_same_backbone(
-    a:Model, # a transformers model
-    b:Model, # another with the same kind of body, whatever is on top
+    a:TransformersModel, # one
+    b:TransformersModel, # another with the same kind of body, whatever is on top
 ):
     "Assert that two bodies are equal. Raises `AssertionError` with a tensor that is not. Lesson 5."
     x, y = (m.base_model.state_dict() for m in (a, b))

@@ -18,12 +18,13 @@ import torch
 
 from .packing import segment_mask
 from .support.arrow import pad_rows
-from .support.checks import Count, Natural, Seed, Share, Text, checked
+from .support.checks import Count, Natural, Seed, Share, Text, Whole, checked
 from .support.html import Piece, show_text, visible
 from .support.inputs import (
     IGNORE_INDEX, Chance, Strategy, StrategyClass, cached_per_tokenizer, encode_whole, special_table)
-from .support.kinds import Batch, Examples, Generator, Tokenizer
-from .support.padding import real_tokens
+from .support.kinds import (
+    Batch, Examples, Generator, IdRows, Labels, Spared, SparedRows, Tokenizer)
+from .support.padding import real_tokens, same_shape
 from .support.randomness import numpy_generator
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #7bf449a6
@@ -37,8 +38,8 @@ class LabelStrategy:
         "Raise `ValueError` where `tokenizer` lacks what the strategy needs."
 
     def __call__(self,
-        input_ids:torch.Tensor, # (batch, length) int64 token ids; never changed
-        special_tokens_mask:torch.Tensor, # (batch, length) bool, True: may be neither chosen nor scored
+        input_ids:Labels, # (batch, length) int64 token ids; never changed
+        special_tokens_mask:Spared, # (batch, length) bool, True: may be neither chosen nor scored
         tokenizer:Tokenizer, # its vocabulary and special tokens
         generator:Generator=None, # source of chance: whatever `numpy_generator` takes
     )->tuple: # (input_ids, labels), both (batch, length) int64; a label of -100 asks nothing
@@ -49,12 +50,14 @@ class LabelStrategy:
         arguments = ', '.join(f'{k}={v!r}' for k,v in vars(self).items())
         return f'{type(self).__name__}({arguments})'
 
+@checked
 class CausalLabels(LabelStrategy):
     "Labels equal inputs: a causal model itself pairs position t with token t+1. Lesson 3."
     spares_specials = False # the end of a text is a target like any other
     causal = True
 
     def __call__(self, input_ids, special_tokens_mask, tokenizer=None, generator=None):
+        same_shape(input_ids, special_tokens_mask)
         return input_ids, input_ids.masked_fill(special_tokens_mask, IGNORE_INDEX)
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #01cce0f2
@@ -75,8 +78,9 @@ class BertMasking(LabelStrategy):
                          f'{len(tokenizer)} tokens has none: take the tokenizer of a masked model, or label '
                          'with CausalLabels()')
 
-    def choose(self, ids:np.ndarray, spared:np.ndarray, tokenizer:Tokenizer, rng:Chance):
+    def choose(self, ids:IdRows, spared:SparedRows, tokenizer:Tokenizer, rng:np.random.Generator):
         "Flat positions of the chosen tokens, a (chosen,) array."
+        same_shape(ids, spared)
         chosen = sample_positions(ids.size, self.prob, rng)
         return chosen[~spared.take(chosen)]
 
@@ -97,7 +101,7 @@ class BertMasking(LabelStrategy):
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #c55a4b86
 @checked
 def sample_positions(
-    n:Natural, # positions 0 to n-1
+    n:Whole(0, 10**9), # positions 0 to n-1
     prob:Share, # chance of each position, whatever becomes of the others
     rng:np.random.Generator, # source of chance
 )->np.ndarray: # (chosen,) int64, rising
@@ -117,7 +121,7 @@ def _next_generator(generator):
     "What a strategy gets as `generator`; in a worker process a new one, with the worker's seed mixed in."
     worker = torch.utils.data.get_worker_info()
     if worker is None or generator is None: return generator
-    return numpy_generator(int(numpy_generator(generator).integers(2**63)) ^ worker.seed)
+    return np.random.Generator(np.random.SFC64(int(numpy_generator(generator).integers(2**63)) ^ worker.seed))
 
 @checked
 def pad_examples(
@@ -141,11 +145,11 @@ def _column(examples, name):
     try: rows = [np.asarray(example[name]) for example in examples]
     except KeyError:
         raise ValueError(f'the first example has a column {name}, so every example needs one') from None
-    for row in rows:
+    for i,row in enumerate(rows):
         if row.ndim != 1:
-            raise ValueError(f'{name} of an example must be one row of token ids, not of shape {row.shape}')
+            raise ValueError(f'examples[{i}]: {name} must be one row of token ids, not of shape {row.shape}')
         if row.dtype.kind not in 'iub' and len(row):
-            raise ValueError(f'{name} of an example must hold whole numbers, not {row.dtype}')
+            raise ValueError(f'examples[{i}]: {name} must hold whole numbers, not {row.dtype}')
     return rows
 
 def _padded(examples, tokenizer, multiple=1, pad_to=0):
@@ -156,7 +160,11 @@ def _padded(examples, tokenizer, multiple=1, pad_to=0):
     if any('labels' in example for example in examples):
         raise ValueError("examples have 'labels', which a strategy's would replace: remove that column")
     columns = {name: _column(examples, name) for name in _COLUMNS if name in examples[0]}
-    lengths = [*map(len, columns['input_ids'])]
+    lengths, n = [*map(len, columns['input_ids'])], len(special_table(tokenizer))
+    for i,row in enumerate(columns['input_ids']):
+        if not len(row) or 0 <= row.min() <= row.max() < n: continue
+        raise ValueError(f'examples[{i}]: input_ids hold {row.min()} to {row.max()}, and the tokenizer knows '
+                         f'0 to {n-1}: they were made with another one')
     for name,rows in columns.items():
         if [*map(len, rows)] != lengths:
             raise ValueError(f'{name} and input_ids of an example must be equally long')
@@ -182,7 +190,7 @@ def row_generator(
 )->np.random.Generator:
     "A generator that depends on an example's own tokens and a seed, and on nothing else. Lesson 3."
     digest = hashlib.blake2b(ids.astype('<i8').tobytes(), key=str(seed).encode(), digest_size=8).digest()
-    return numpy_generator(int.from_bytes(digest, 'little'))
+    return np.random.Generator(np.random.SFC64(int.from_bytes(digest, 'little')))
 
 @checked
 def show_masking(
@@ -217,11 +225,7 @@ def _spared(strategy, tokenizer, ids, real, special):
     "True where a token may be neither chosen nor scored."
     if not strategy.spares_specials: return ~real
     if special is not None: return ~real | (special != 0)
-    table = special_table(tokenizer)
-    if ids.size and not (0 <= ids.min() and ids.max() < len(table)):
-        raise ValueError(f'input_ids hold {ids.min()} to {ids.max()}, and the tokenizer knows 0 to '
-                         f'{len(table)-1}: they were made with another one')
-    return ~real | table[ids]
+    return ~real | special_table(tokenizer)[ids]
 
 class _FastaiBatch:
     "A collator that fastai can call, with a list of examples or with a tensor of rows on any device."
@@ -381,6 +385,7 @@ def label_report(
 )->dict: # shares; the last four should be 0
     "What a masked batch asks: the first thing to look at when labels are suspect. Lesson 3."
     ids, labels, hide = batch['input_ids'], batch['labels'], tokenizer.mask_token_id
+    if hide is None: raise ValueError('tokenizer: it has no mask token, and this is for masked batches')
     real, asked, is_mask = real_tokens(batch), labels != IGNORE_INDEX, ids == hide
     special = torch.from_numpy(special_table(tokenizer))[torch.where(asked, labels, ids)]
     special &= (labels != hide) & (asked | ~is_mask)

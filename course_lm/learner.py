@@ -25,9 +25,9 @@ from .labels import LabelStrategy, LMCollator, show_batch_labels
 from .models import layer_groups, save_lm
 from .perplexity import Perplexity, TokenAccuracy, token_nll
 from .predictions import show_predictions
-from .support.checks import Count, Flag, NewFolder, Seed, checked
+from .support.checks import Count, Flag, NewFolder, Seed, Text, checked
 from .support.inputs import is_causal
-from .support.kinds import Device, Model, Tokenizer, TrainValid
+from .support.kinds import Device, LanguageModel, Tokenizer, TrainValid
 from .support.randomness import epoch_order
 
 # %% ../nbs/56_fastai_learner.ipynb #lm-data-loader
@@ -103,6 +103,7 @@ class Unpacked(Callback):
     def after_pred(self):
         if type(self.pred) is dict: self.learn.pred = SimpleNamespace(**self.pred)
 
+@checked
 class LMLearner(Learner):
     "fastai's `Learner` for a language model, which is `learn.lm`. Lesson 5."
     @property
@@ -112,11 +113,11 @@ class LMLearner(Learner):
         self.dls.train.epoch = self.epoch
         super()._do_epoch_train()
 
-    def show_results(self, ds_idx=1, dl=None, max_n=2, **kwargs):
+    def show_results(self, ds_idx:Literal[0, 1]=1, dl:LMDataLoader=None, max_n:Count=2, **kwargs):
         batch = (self.dls[ds_idx] if dl is None else dl).one_batch()[0]
         display(show_predictions(self.lm, self.dls.train.tokenizer, batch, n=max_n))
 
-    def export(self, fname='export'):
+    def export(self, fname:Text='export'):
         "A folder that `load_lm` reads, in place of fastai's pickle."
         return save_lm(self.lm, self.dls.train.tokenizer, self.path/fname)
 
@@ -124,7 +125,7 @@ class LMLearner(Learner):
 @checked
 def lm_learner(
     dls:DataLoaders, # what `lm_dataloaders` gives
-    model:Model, # a transformers language model
+    model:LanguageModel, # a transformers language model
     # 'model': the one it returns; 'fastai': computed from logits and labels; or f(logits, labels)
     loss:Literal['model', 'fastai']|Callable='model',
     metrics:list=None, # None: perplexity (causal only) and accuracy, both without the -100

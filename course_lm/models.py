@@ -7,7 +7,7 @@ __all__ = ['reference_texts', 'layer_groups', 'tiny_gpt_config', 'tiny_bert_conf
            'load_lm']
 
 # %% ../nbs/02_models.ipynb #imports
-import copy, json, math, os, warnings
+import copy, json, math, os, re, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from .support.checks import (
     Count, Flag, NewFolder, NotAll, OneOf, Refused, Seed, Text, Whole, WrongType, checked, is_a, kind)
 from .support.files import check_model_folder, check_size, is_there, read_json, reading, whole_folder
 from .support.inputs import as_causal, check_vocab, is_causal, n_tokens, savable
-from .support.kinds import AnyTexts, FloatType, Model, Texts, Tokenizer, check_texts
+from .support.kinds import (
+    AnyTexts, FloatType, Model, Texts, Tokenizer, TransformersModel, check_texts)
 from .support.machine import quiet
 
 # %% ../nbs/02_models.ipynb #748aff7c
@@ -27,7 +28,7 @@ def reference_texts(
     model:Model|Text|Path='tiny', # what `load_lm` gave, or a name or folder that it takes
 )->list: # of str
     "Text like that which a model has read, and not among it; tiny-gpt wrote that of the tiny ones. Lesson 0."
-    name = getattr(model, 'name_or_path', model) or '.'
+    name = getattr(model, 'name_or_path', '' if is_a(model, 'Module') else model) or '.'
     folder = isinstance(name, str) and _shipped(name) or Path(name).expanduser()
     kept = folder/'home.json'
     if kept.is_file(): return check_texts(read_json(kept), str(kept))
@@ -44,7 +45,8 @@ def layer_groups(
              if isinstance(m, nn.ModuleList)}
     name = max(sizes, key=sizes.get, default='')
     if not sizes.get(name):
-        raise ValueError(f'{type(model).__name__} has no nn.ModuleList of blocks: write a splitter by hand')
+        raise ValueError(f'model: {type(model).__name__} has no nn.ModuleList of blocks: write a splitter by '
+                         'hand')
     groups, place = {'embeddings': []}, 'embeddings'
     for n,p in model.named_parameters():
         if n.startswith(name + '.'): place = f"block {n[len(name)+1:].split('.')[0]}"
@@ -138,7 +140,7 @@ def new_model(
 # %% ../nbs/02_models.ipynb #10a2c57d-6
 @checked
 def save_lm(
-    model:Model, # a transformers model
+    model:TransformersModel, # its config and weights
     tokenizer:Tokenizer, # its tokenizer
     folder:NewFolder, # to make; or to replace, if save_lm wrote it
     dtype:FloatType=None, # of the file's numbers: torch.bfloat16, ... (loaded as float32); None: as they are
@@ -172,7 +174,7 @@ def _grow(model, n):
         for table in known.values(): table[old:] = table[:old].mean(0)
 @checked
 def add_tokens(
-    model:Model, # gets an embedding for each token
+    model:TransformersModel, # gets an embedding for each token
     tokenizer:Tokenizer, # gets the tokens
     tokens:AnyTexts, # list of str
     special:Flag=False, # True: never split, and skipped when decoding without special tokens
@@ -187,7 +189,7 @@ def add_tokens(
 _pad_names = ('<|pad|>', '<pad>', '[PAD]', '<|finetune_right_pad_id|>')
 @checked
 def fix_pad(
-    model:Model, # any
+    model:TransformersModel, # any
     tokenizer:Tokenizer, # its tokenizer
 )->int: # the id of a pad token that is in the vocabulary, has an embedding, and is not the end-of-text token
     "A pad token of its own in place of none, of that of end of text, or of a name without an id. Lesson 0."
@@ -348,7 +350,7 @@ def ModelName(value):
     if isinstance(value, tuple) and len(value) == 2: return Model.check(value[0]), Tokenizer.check(value[1])
     if not isinstance(value, (str, Path)):
         raise WrongType('pass its tokenizer too' if is_a(value, 'Module') else '')
-    if not str(value).strip(): raise Refused('it is empty')
+    if not Text.check(str(value)).strip(): raise Refused('it is empty')
     return value
 
 # %% ../nbs/02_models.ipynb #load
@@ -372,6 +374,10 @@ def load_lm(
     if head in ('causal', 'masked') and new:
         warnings.warn(f'{len(new)} weights of {where} were not found and were made up at random ({min(new)}, '
                       '...): train before you believe them')
+    lost = [k for k in left_out if re.search(r'(^|\.)\d+\.', k)]
+    if lost:
+        warnings.warn(f'{len(lost)} weights of {where} have no place in the model ({min(lost)}, ...): does '
+                      'its config name fewer layers than it has?')
     if head == 'masked' and tokenizer.mask_token_id is None:
         raise ValueError(f'the tokenizer of {where} has no mask token')
     check_vocab(model, tokenizer, where, but=tokenizer.pad_token)

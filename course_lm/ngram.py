@@ -11,18 +11,20 @@ import math
 import numpy as np
 from fastcore.basics import patch
 
-from .support.checks import Count, Natural, OneOf, Positive, Share, SomeShare, checked
+from .support.checks import (
+    Count, Natural, OneOf, Real, Share, SomeShare, Text, Whole, checked)
 from .support.html import Piece, show_text
 from .support.inputs import SomeIds, flat_ids
-from .support.kinds import Generator, TokenIds
+from .support.kinds import Generator, Players, Probabilities, TokenIds
 from .support.randomness import numpy_generator
 
 # %% ../nbs/10_what_is_a_language_model.ipynb #5e386767
 _smoothings = 'none', 'add-k', 'kneser-ney', 'modified-kneser-ney'
-def _check_inside(ids, size):
+def _check_inside(ids, size, name='ids'):
     bad = ids[(ids < 0) | (ids >= size)]
     if bad.size:
-        raise ValueError(f'id {bad[0]} is outside the vocabulary 0..{size-1}: pass vocab_size=len(tokenizer)')
+        raise ValueError(f'{name}: id {bad[0]} is outside the vocabulary 0..{size-1}: pass '
+                         'vocab_size=len(tokenizer)')
 @checked
 class NGramLM:
     """A language model made of counts, of any order: `fit` it on token ids, then ask for `probs`, `logprobs`
@@ -32,7 +34,7 @@ class NGramLM:
     def __init__(self,
         n:Count, # the order: each token is predicted from the n-1 before it
         smoothing:OneOf[_smoothings]='kneser-ney', # both Kneser-Ney kinds are interpolated
-        k:Positive=1., # for 'add-k': what is added to every count
+        k:Real(0, 10**9, '(]')=1., # for 'add-k': what is added to every count
         discount:SomeShare=None, # for Kneser-Ney: taken off every count; None: estimated at each order
         vocab_size:Count=None, # how many ids there are; None: the largest in the training text plus one
     ):
@@ -48,11 +50,11 @@ class NGramLM:
         "How many different n-grams of each order are stored. Lesson 1."
         return [len(keys) for keys in self._keys]
 
-    def _checked(self, ids):
+    def _checked(self, ids, name='ids'):
         if not hasattr(self, 'vocab_size'):
             raise ValueError('this model has counted nothing yet: call fit first')
         flat, place = flat_ids(ids)
-        _check_inside(flat, self.vocab_size)
+        _check_inside(flat, self.vocab_size, name)
         return flat, place
 
 # %% ../nbs/10_what_is_a_language_model.ipynb #726897c6
@@ -183,7 +185,7 @@ def probs(self:NGramLM,
 )->np.ndarray: # (vocab_size,) sums to 1
     """Probability of every token after `context`, be it seen, unseen or shorter than n-1.
     Raises `ValueError` for ids outside the vocabulary. Lesson 1."""
-    context = self._checked(context)[0].tolist()
+    context = self._checked(context, 'context')[0].tolist()
     context = context[max(0, len(context)-self.n+1):]
     p = np.full(self.vocab_size, 1/self.vocab_size)
     for m in range(len(context)+1) if self.backs_off else [len(context)]:
@@ -205,7 +207,7 @@ def sample(self:NGramLM,
     """Draw tokens one after the other, each from `probs` of what is there already.
     Raises `ValueError` for prompt ids outside the vocabulary. Lesson 1."""
     rng = numpy_generator(generator)
-    out = self._checked(prompt)[0].tolist()
+    out = self._checked(prompt, 'prompt')[0].tolist()
     for _ in range(n):
         so_far = np.cumsum(self.probs(out[max(0, len(out)-self.n+1):]))
         out.append(int(np.searchsorted(so_far, rng.random()*so_far[-1], side='right')))
@@ -215,11 +217,12 @@ def sample(self:NGramLM,
 @checked
 def guess_bits(
     answer:Natural, # id of the token that came
-    guesses, # ids of the tokens guessed, none or several; -1 for a word outside the vocabulary
+    guesses:list[Whole(-1)], # ids of the tokens guessed; -1 for a word outside the vocabulary
     sure:Share, # the share of the probability that goes to the guesses, in equal parts
-    rest:np.ndarray, # (vocab_size,) probabilities by which the other part is spread
+    rest:Probabilities, # (vocab_size,) probabilities by which the other part is spread
 )->float: # bits, 0 or more; inf where all was staked on wrong guesses
     "What a guess costs: -log2 of the probability that it leaves for the answer. Lesson 1."
+    if answer >= len(rest): raise ValueError(f'answer={answer} is outside rest, (0..{len(rest)-1})')
     guesses = set(guesses)
     p = (1 - sure*bool(guesses)) * rest[answer] + (sure/len(guesses) if answer in guesses else 0)
     return -math.log2(p) if p > 0 else math.inf
@@ -230,14 +233,15 @@ class NextWordGame:
     "Guess the next word of a text against models that are asked for the same; all pay in bits. Lesson 1."
     def __init__(self,
         ids:TokenIds, # (tokens,) token ids of one document
-        vocab:list, # of str: the words, by id
-        models:dict, # name -> a model with `probs(context)`; the first gets what a guess leaves over
-        positions:list=None, # places in `ids` to ask about, going up; None: each word from the fifth token on
+        vocab:list[Text], # the words, by id
+        models:Players, # name -> a model with `probs(context)`; the first gets what a guess leaves over
+        positions:list[Count]=None, # places in `ids` to ask about, going up; None: all from the fifth on
     ):
         ids = flat_ids(ids)[0].tolist()
-        if not models: raise ValueError('models={} is empty: there is nobody to play against')
+        if max(ids, default=0) >= len(vocab): raise ValueError(f'vocab has no word for all ids: {len(vocab)}')
         if positions is None: positions = [i for i in range(4, len(ids)) if vocab[ids[i]].isalpha()]
-        if not len(positions): raise ValueError('positions is empty: the text holds no word to ask for')
+        if not len(positions): raise ValueError('ids, positions: the text holds no word to ask for')
+        if max(positions) >= len(ids): raise ValueError(f'positions: {max(positions)} is beyond the text')
         self.ids = ids
         self.vocab = list(vocab)
         self.models = dict(models)

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from .policies import plan_chunks
-from .support.arrow import pieces, to_dataset
-from .support.checks import Flag, Refused, checked, kind, shape_of
+from .support.arrow import check_fits, pieces, to_dataset
+from .support.checks import Flag, Refused, TokenId, checked, kind, shape_of
 from .support.inputs import ChunkSize, Takes, check_chunk_size
 from .support.kinds import FloatType, Rows
 
@@ -61,7 +61,7 @@ def pack_dataset(
     ds:Rows, # Dataset or DatasetDict with input_ids, one row per document; or a list of documents
     chunk_size:ChunkSize, # tokens per chunk
     long:Literal['split', 'truncate', 'error']='split', # what becomes of a document longer than chunk_size
-    pad_id:int=0, # fills the rest of a chunk; any id will do: attention_mask and segment_ids are 0 there
+    pad_id:TokenId=0, # fills the rest of a chunk; any id will do: attention_mask and segment_ids are 0 there
     model:Takes=None, # what must be able to take a chunk, as for max_length_of; None: not checked
 ): # Dataset of input_ids, attention_mask, position_ids (0, ... in each), segment_ids (1, 2, ...; 0: padding)
     "Whole documents side by side, best fit decreasing. Raises `ValueError` for what is too long. Lesson 2."
@@ -69,6 +69,7 @@ def pack_dataset(
         arguments = chunk_size, long, pad_id, model
         return type(ds)({name: pack_dataset(side, *arguments) for name,side in ds.items()})
     size, stored = check_chunk_size(chunk_size, model), list(pieces(ds))
+    for values,_ in stored: check_fits(values.dtype, pad_id=pad_id)
     lengths = np.concatenate([np.diff(offsets) for _,offsets in stored])
     if long == 'error' and lengths.max() > size:
         raise ValueError(f'{(lengths > size).sum()} of {len(lengths)} documents are longer than chunk_size='

@@ -18,17 +18,19 @@ from torch import Tensor
 
 from .support.checks import Count, Natural, WrongType, checked, is_a, kind
 from .support.inputs import IGNORE_INDEX, is_shifted, n_tokens
-from .support.kinds import Batch, Batches, Device, Labels, Logits, Model, Shaped, Tokenizer
+from .support.kinds import (
+    Batch, Batches, Device, Labels, Logits, Nats, Scorable, Shaped, Tokenizer)
 from .support.padding import as_read, decoder_inputs
 from .support.randomness import evaluating
 
 # %% ../nbs/40_perplexity.ipynb #1e36e66f
+@checked
 @dataclass(frozen=True, repr=False)
 class LMScore:
     "A sum of nats and the tokens (and bytes) it is over. Scores add; they divide only when asked. Lesson 4."
-    nats:float # summed negative log-likelihood of the scored tokens
-    tokens:int # how many tokens were scored
-    bytes:int|None=None # UTF-8 length of the text they spell; None: not known
+    nats:Nats # summed negative log-likelihood of the scored tokens
+    tokens:Natural # how many tokens were scored
+    bytes:Natural=None # UTF-8 length of the text they spell; None: not known
     def __post_init__(self):
         if math.isnan(self.nats): raise FloatingPointError(f'NaN nats, {self.tokens} tokens: broken weights')
     def __add__(self, other):
@@ -42,7 +44,7 @@ class LMScore:
     @property
     def cross_entropy(self)->float: # nats per token
         if self.tokens == 0:
-            raise ValueError('no token was scored: all labels are -100, or there are none: no perplexity')
+            raise ValueError('no token was scored (tokens=0): all labels are -100, or there are none')
         return self.nats / self.tokens
 
     @property
@@ -57,7 +59,7 @@ class LMScore:
         return self.nats / math.log(2) / self.bytes
 
     def __repr__(self):
-        if self.tokens == 0: return f'LMScore(nats={self.nats}, tokens=0)'
+        if not self.tokens: return f'LMScore(nats={self.nats}, tokens=0)'
         bpb = f'{self.bits_per_byte:.4f} bits per byte, ' if self.bytes else ''
         sums = f'{self.nats:,.2f} nats over {self.tokens:,} tokens'
         return f'LMScore(perplexity {self.perplexity:,.4f}, {bpb}{sums})'
@@ -126,9 +128,7 @@ def _fastai_metric(metric):
 @checked
 class _Metric:
     "What the metrics share: counts that grow batch by batch."
-    def __init__(self,
-        shift:bool=True, # True: a causal model; False: a masked one, or labels shifted already
-    ):
+    def __init__(self, shift:bool=True): # True: a causal model; False: a masked one, or shifted labels
         self.shift = shift
         self.reset()
     def as_fastai(self): # a fastai Metric that counts in this one
@@ -136,20 +136,20 @@ class _Metric:
         return _fastai_metric(self)
 
 # %% ../nbs/40_perplexity.ipynb #1c0188c9
+@checked
 class Perplexity(_Metric):
     "Perplexity of all that was seen since `reset`, in any loop; `as_fastai()` for a `Learner`. Lesson 4."
     name = 'perplexity'
     def reset(self): self.score, self.batches = LMScore(0., 0), 0
     def update(self,
-        logits:Tensor, # (batch, length, vocab)
-        labels:Tensor, # (batch, length) aligned with the inputs; -100 is not scored
+        logits:Logits, # (batch, length, vocab)
+        labels:Labels, # (batch, length) aligned with the inputs; -100 is not scored
     ): # itself, so that calls can be chained
         "Add a batch to the sums."
         nll = _token_nats(logits.detach(), labels, self.shift)
         self.score += LMScore(_sum(nll), len(nll))
         self.batches += 1
         return self
-
     @property
     def value(self)->float: # None before the first batch, as with fastai's own metrics
         return self.score.perplexity if self.batches else None
@@ -170,7 +170,7 @@ class TokenAccuracy(_Metric):
 
     def reset(self): self.hits, self.tokens, self.batches = 0, 0, 0
 
-    def update(self, logits:Tensor, labels:Tensor):
+    def update(self, logits:Logits, labels:Labels):
         "Add a batch to the counts."
         places = _scored(logits.shape[:2], labels.to(logits.device), self.shift)
         parts = _chunks(logits.shape[-1], *places)
@@ -186,11 +186,6 @@ class TokenAccuracy(_Metric):
         return self.hits / self.tokens if self.tokens else None
 
 # %% ../nbs/40_perplexity.ipynb #field-types
-@kind
-def Scorable(value):
-    "a model, or a function from input_ids to logits"
-    if is_a(value, 'Module') or callable(value) and not hasattr(value, 'get_vocab'): return value
-    return Model.check(value)
 @kind
 def ScoredBytes(value):
     "the UTF-8 length of the scored text, or token_bytes(tokenizer)"
@@ -259,7 +254,7 @@ class Scorer:
     def __exit__(self, *error): return self.stack.__exit__(*error)
 
     @torch.no_grad()
-    def __call__(self, batch:Batch, labels:Tensor): # -> nats, rows, cols, targets, each (scored,)
+    def __call__(self, batch:Batch, labels:Labels): # -> nats, rows, cols, targets, each (scored,)
         batch = {k: v.to(self.device) for k,v in {**batch, 'labels': labels}.items() if isinstance(v, Tensor)}
         row = torch.arange(len(labels), device=self.device)
         parts = [self._part(part, row[rows]) for rows,part in as_read(self.model, batch)]
@@ -282,7 +277,7 @@ class Scorer:
 def _with_labels(batch):
     if isinstance(batch, Mapping) and 'labels' in batch: return batch
     found = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
-    raise ValueError(f"a batch must be a dict with 'labels', as LMCollator makes it, not {found}")
+    raise ValueError(f"batches: each must be a dict with 'labels', as LMCollator makes it, not {found}")
 @checked
 def evaluate_lm(
     model:Scorable, # a transformers model, or anything that takes input_ids and returns logits

@@ -239,6 +239,8 @@ def show_chunks(
     "A picture of a cut, with its accounts. Lesson 2."
     plan = plan_chunks(lengths, chunk_size, policy, **kwargs)
     report, found, lines = plan.report, plan.fragments(), {}
+    if tokens is not None and len(tokens) < lengths.sum():
+        raise ValueError(f'tokens are {len(tokens)}, and the documents have {lengths.sum()}')
     for c in range(min(report.chunks, max_chunks)):
         here = [f[found[0] == c] for f in found]
         boxes = [*_boxes(here, chunk_size, tokens)]
@@ -312,6 +314,7 @@ def split_leak(
     plan = plan_chunks(lengths, chunk_size)
     chunk, document, *_ = plan.fragments()
     n = len(plan.start)
+    if not n: raise ValueError(f'lengths: {lengths.sum()} tokens are no chunk of chunk_size={chunk_size}')
     in_valid, in_train = np.zeros(n, bool), np.zeros(len(plan.ends), bool)
     in_valid[np.random.default_rng(seed).permutation(n)[:max(1, round(valid*n))]] = True
     in_train[document[~in_valid[chunk]]] = True

@@ -17,9 +17,9 @@ from .support.checks import Count, Flag, NotNegative, Seed, SomeShare, Text, che
 from .support.html import Piece, show_text, visible
 from .support.inputs import (
     IGNORE_INDEX, around, check_causal, encode_texts, encode_whole, is_causal, lm_kind, max_length_of)
-from .support.kinds import AnyTexts, Batch, Model, Tokenizer
+from .support.kinds import AnyTexts, Batch, Tokenizer, TransformersModel
 from .support.machine import quiet
-from .support.padding import as_read, heeds_padding, real_tokens
+from .support.padding import as_read, check_ids, heeds_padding, real_tokens
 from .support.randomness import evaluating, own_streams
 
 # %% ../nbs/03_predictions.ipynb #sampling
@@ -41,7 +41,7 @@ class Sampling:
 # %% ../nbs/03_predictions.ipynb #684305f8
 @checked
 def generate_text(
-    model:Model, # a causal model
+    model:TransformersModel, # a causal model
     tokenizer:Tokenizer, # its tokenizer
     prompts:Text|AnyTexts, # str, or list of str; '' begins a new document
     max_new_tokens:Count=40, # most tokens to write; the prompt does not count
@@ -122,7 +122,9 @@ def _left_padded(model, tokenizer, rows):
     ids = pad_rows(rows, _pad_id(tokenizer), side='left')
     real = pad_rows([[1]*len(row) for row in rows], 0, side='left')
     made = dict(input_ids=ids, attention_mask=real)
-    return {k: torch.from_numpy(x).to(model.device) for k,x in made.items()}
+    made = {k: torch.from_numpy(x).to(model.device) for k,x in made.items()}
+    check_ids(model, made)
+    return made
 
 # %% ../nbs/03_predictions.ipynb #heal
 def _heal(tokenizer, ids):
@@ -189,7 +191,7 @@ def _piece(t, masked):
                  below=Piece(guess, colour=f'rgba({rgb},{.15 + .85*t.p_guess:.2f})'))
 @checked
 def show_predictions(
-    model:Model, # causal or masked
+    model:TransformersModel, # causal or masked
     tokenizer:Tokenizer, # turns ids into text
     batch:Batch, # input_ids, labels, attention_mask, each (batch, length): as a collator makes it
     n:Count=2, # examples shown
@@ -210,7 +212,7 @@ def show_predictions(
 # %% ../nbs/03_predictions.ipynb #b510c2d5
 @checked
 def fill_mask(
-    model:Model, # a masked model
+    model:TransformersModel, # a masked model
     tokenizer:Tokenizer, # its tokenizer
     text:Text, # with tokenizer.mask_token in one or more places
     top_k:Count=5, # guesses for each
@@ -243,4 +245,6 @@ def _masks(model, tokenizer, text, split_special_tokens):
     if most and length > most:
         raise ValueError(f'text has {length} tokens, more than the {most} that the model can read')
     x = torch.tensor([ids], device=model.device)
-    return {'input_ids': x, 'attention_mask': torch.ones_like(x)}, at
+    made = {'input_ids': x, 'attention_mask': torch.ones_like(x)}
+    check_ids(model, made)
+    return made, at

@@ -22,9 +22,9 @@ from .labels import BertMasking, CausalLabels, LabelStrategy, LMCollator
 from .perplexity import evaluate_lm, token_bytes
 from .scratch import training_speed
 from .support.checks import (
-    Count, Flag, NotAll, NotNegative, Positive, Rate, Refused, WrongType, checked, kind)
-from .support.inputs import IGNORE_INDEX, check_vocab, is_causal
-from .support.kinds import Axes, Model, Tokenizer, WarmupSteps
+    Count, Flag, Natural, NotAll, NotNegative, Number, Positive, Rate, Refused, WrongType, checked, kind)
+from .support.inputs import IGNORE_INDEX, check_chunk_size, check_vocab, is_causal
+from .support.kinds import Axes, LanguageModel, Tokenizer, WarmupSteps
 from .support.processes import add_up, of_first, processes, start_alike
 from .support.randomness import epoch_order, seeded
 
@@ -33,8 +33,7 @@ def newton_schulz(
     g:torch.Tensor, # (rows, columns)
     rounds:int=5, # of the iteration
 )->torch.Tensor: # (rows, columns): the same directions, each of a strength near 1
-    """A matrix with its singular values pushed towards 1: Newton-Schulz iteration (Jordan et al., 2024).
-    Lesson 7."""
+    "Singular values pushed towards 1 by Newton-Schulz iteration (Jordan et al., 2024). Lesson 7."
     x = g.T if g.shape[0] > g.shape[1] else g
     x = x / (x.norm() + 1e-7)
     for _ in range(rounds):
@@ -44,8 +43,9 @@ def newton_schulz(
 
 _order = lru_cache(maxsize=2)(epoch_order)
 
+@checked
 def batch_indices(
-    i:int, # which batch of the run, from 0
+    i:Natural, # which batch of the run, from 0
     n:int, # chunks there are
     batch_size:int, # chunks in a batch
     seed:int=42, # of the run
@@ -59,11 +59,10 @@ def batch_indices(
 
 # %% ../nbs/71_pretraining.ipynb #0d09bd39
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon for groups of the kind `matrix`, AdamW for the others, on one scale of rates (Liu et al.,
-    2025). Lesson 7."""
+    "Muon for groups of the kind `matrix`, AdamW for others, on one scale of rates (Liu et al., 2025)."
     def __init__(self, groups, lr, betas=(.9, .95), momentum=.95, eps=1e-8):
-        defaults = dict(lr=lr, betas=betas, momentum=momentum, eps=eps, weight_decay=0., kind='vector')
-        super().__init__(groups, defaults)
+        given = dict(lr=lr, betas=betas, momentum=momentum, eps=eps)
+        super().__init__(groups, given | dict(weight_decay=0., kind='vector'))
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -91,13 +90,14 @@ class MuonAdamW(torch.optim.Optimizer):
         p.addcdiv_(s['m'], (s['v']/(1-b2**t)).sqrt_().add_(g['eps']), value=-g['lr']/(1-b1**t))
 
 # %% ../nbs/71_pretraining.ipynb #9a421330
+@checked
 @dataclass(repr=False)
 class PretrainHistory(History):
     "What happened in a pretraining run, over all its sessions. Lesson 7."
-    seconds:float = 0. # spent on updates, over all sessions
+    seconds:NotNegative = 0. # spent on updates, over all sessions
     settings:dict = field(default_factory=dict) # what the run was started with
-    decay_from:int = None # the update with which the decay begins; None: the clock has not said so yet
-    decay_steps:int = 0 # how many updates the decay takes
+    decay_from:Natural = None # the update with which the decay begins; None: the clock has not said so yet
+    decay_steps:Natural = 0 # how many updates the decay takes
 
     def __repr__(self):
         return (f'PretrainHistory({len(self.steps)} updates, {self.tokens:,} tokens, '
@@ -115,18 +115,19 @@ class PretrainHistory(History):
     def done(self)->bool: return self.n_steps is not None and len(self.steps) >= self.n_steps
 
 @patch
+@checked
 def plot(self:PretrainHistory,
     ax:Axes=None, # matplotlib axes; None: new ones
     **lines, # name=bits per byte: dashed lines to compare with
 ): # the axes
     "Bits per byte of the validation text against tokens scored in training."
     import matplotlib.pyplot as plt
-    f = self.frame()
+    f = self.best_by('bits_per_byte') and self.frame()
     ax = ax or plt.subplots(figsize=(6, 3.5))[1]
     ax.plot(f.tokens, f.bits_per_byte, marker='.', label='this model')
-    for i,(name,value) in enumerate(lines.items(), 1): ax.axhline(value, color=f'C{i}', ls='--', label=name)
+    for i,(k,v) in enumerate(lines.items(), 1): ax.axhline(Number(v, k), color=f'C{i}', ls='--', label=k)
     ax.set(xlabel='tokens scored', ylabel='bits per byte')
-    ax.legend()
+    for text in ax.legend().get_texts(): text.set_parse_math(False)
     return ax
 
 # %% ../nbs/71_pretraining.ipynb #pretrain-recipe
@@ -319,6 +320,7 @@ def _check_fit(model, tokenizer, chunks, recipe):
         raise ValueError(f'batch_size={recipe.batch_size} is less than the {processes()[1]} processes: '
                          'each needs a chunk of every batch')
     check_vocab(model, tokenizer)
+    check_chunk_size(chunks.shape[1], model)
 
 # %% ../nbs/71_pretraining.ipynb #settle-code
 def _settle(recipe, model, chunks, checkpoints):
@@ -327,8 +329,7 @@ def _settle(recipe, model, chunks, checkpoints):
     return PretrainRecipe.of(recipe, strategy=strategy, bf16=_choose_bf16(recipe, model, chunks, checkpoints))
 
 def _choose_bf16(recipe, model, chunks, checkpoints):
-    """Whether to compute in 16 bits; 'auto' is tried out once, and a run that goes on keeps what it began
-    with."""
+    "16 bits or not: 'auto' is tried out once, and a run that goes on keeps what it began with."
     if recipe.bf16 != 'auto': return recipe.bf16
     saved = checkpoints.read() if checkpoints is not None and checkpoints.resume else None
     if saved: return saved['settings']['bf16']
@@ -361,7 +362,7 @@ def _prepare(model, tokenizer, chunks, valid, recipe, checkpoints):
 # %% ../nbs/71_pretraining.ipynb #d1841ca6
 @checked
 def pretrain(
-    model:Model, # a language model, best a new one: see new_model; it is trained in place
+    model:LanguageModel, # a language model, best a new one: see new_model; it is trained in place
     tokenizer:Tokenizer, # whose ids the chunks are
     # (n, chunk_size) integers to learn from: an array or a memory-mapped file, as chunk_ids gives
     chunks:Chunks,

@@ -25,7 +25,7 @@ from .scoring import score_texts
 from .scratch import compression_baseline, count_flops, count_parameters, deduplicate
 from .support.checks import Count, Natural, Seed, Text, checked
 from .support.inputs import ceil_div, check_causal, encode_texts, max_length_of
-from .support.kinds import AnyTexts, Model, TokenIds, Tokenizer
+from .support.kinds import AnyTexts, TokenIds, Tokenizer, TransformersModel
 from .support.machine import machine
 from .support.randomness import evaluating
 
@@ -57,7 +57,7 @@ def _check_openings(model, openings, max_new_tokens, at_least):
 @checked
 @torch.no_grad()
 def memorization(
-    model:Model, # a causal model
+    model:TransformersModel, # a causal model
     openings:Chunks, # (n, length) token ids: how n training texts begin
     corpus:TokenIds, # (tokens,) ids of all the training text, array or memory-mapped file
     max_new_tokens:Count=64, # how far the model goes on, at its likeliest
@@ -110,7 +110,8 @@ def model_card(
     scores:dict, # name: number, measured on held-out text, rivals included
     command:Text, # that makes it again
     notes:Text='', # what it must not be used for, what was found
-    before:list=(), # earlier runs, oldest first, if this one began with trained weights: see training.json
+    # earlier runs, oldest first, if this one began with trained weights: see training.json
+    before:tuple[dict, ...]=(),
 )->str: # Markdown
     """What somebody who loads a model should know about it: numbers of the run from its history, scores as
     given, machine and date of the moment when the card is written. Lesson 7."""
@@ -190,7 +191,7 @@ def articles(text):
 # %% ../nbs/72_releasing.ipynb #split-documents
 @checked
 def split_documents(
-    docs:list, # dicts with text, file, movie and labelled
+    docs:list[dict], # dicts with text, file, movie and labelled
     seed:Seed=42, # of the order of train
 )->tuple: # (dict of train, valid, test and wiki_test: lists of text; report)
     """Hold out by movie: valid and test are the reviews of one movie in 40 each, drawn by a hash of its id;
@@ -206,8 +207,8 @@ def split_documents(
     train = [t for t in deduplicate(parts['train']) if t not in held]
     for name,part in dict(train=train, valid=valid, test=test).items():
         if part: continue
-        raise ValueError(f'--corpus leaves no text for {name}: of its {len(docs)} texts, one movie (or text) '
-                         'in 40 is held out for valid, and one for test')
+        raise ValueError(f'docs: --corpus leaves no text for {name}: of its {len(docs)} texts, one movie (or '
+                         'text) in 40 is held out for valid, and one for test')
     train = [train[i] for i in np.random.default_rng(seed).permutation(len(train))]
     after = dict(train=len(train), valid=len(valid), test=len(test), wiki_test=len(wiki))
     report = dict(documents=before, after_deduplication=after, movies_kept_for_lesson_6=len(kept),
@@ -277,7 +278,7 @@ def own_writing(model, tokenizer, train, n=240, at_least=20, seed=0):
 # %% ../nbs/72_releasing.ipynb #measure-model
 @checked
 def measure_model(
-    model:Model, # causal or masked
+    model:TransformersModel, # causal or masked
     tokenizer:Tokenizer, # its tokenizer; its model_max_length is the length of a chunk
     train:TokenIds, # (tokens,) the training text in one row, as the n-gram model reads it
     test:TokenIds, # (tokens,) held-out text
@@ -290,6 +291,8 @@ def measure_model(
     if tokenizer.mask_token_id is not None:
         return _measure_masked(model, tokenizer, train, test, n_documents, seed)
     docs = documents_of(test, tokenizer)[:n_documents]
+    if not docs: raise ValueError('test holds no document: each ends with an end-of-text token')
+    if not len(train): raise ValueError('train is empty')
     texts = [tokenizer.decode(d) for d in docs]
     n_bytes = sum(len(t.encode()) for t in texts)
     trigram_bits = _trigram_nats(tokenizer, train, docs)/math.log(2)/n_bytes
@@ -313,6 +316,7 @@ def _recited(model, tokenizer, train, n, seed):
     starts = np.flatnonzero(train == tokenizer.eos_token_id)[:-1] + 1
     starts = np.random.default_rng(seed).choice(starts, min(n, len(starts)), replace=False)
     length = min(32, tokenizer.model_max_length-new)
+    if not len(starts): raise ValueError('train holds no document of 32 tokens behind an end-of-text token')
     openings = np.stack([train[s:s+length] for s in starts if s + 32 <= len(train)])
     found = memorization(model, openings, train, max_new_tokens=new, at_least=min(20, new))
     what = (f'of {len(openings)} openings of training texts, continued with 20 or more tokens that stand '

@@ -16,7 +16,7 @@ import torch
 
 from .perplexity import LMScore, Scorable, Scorer
 from .support.checks import (
-    Count, Flag, Level, Natural, Positive, Seed, Text, TokenId, WrongType, checked, kind, part_of)
+    Count, Flag, Level, Natural, Positive, Refused, Seed, Text, TokenId, WrongType, checked, kind, part_of)
 from .support.html import Piece, show_text
 from .support.inputs import (
     IGNORE_INDEX, around, check_causal, encode_texts, is_causal, lm_kind, max_length_of)
@@ -66,12 +66,15 @@ def _window_nats(
 @kind
 def OneText(value):
     "the token ids of one text, (n,) or (1, n)"
-    return TokenIds.check(value[0] if getattr(value, 'ndim', 1) == 2 and len(value) == 1 else value)
+    value = TokenIds.check(value[0] if getattr(value, 'ndim', 1) == 2 and len(value) == 1 else value)
+    if not len(value): raise Refused('there is nothing in it')
+    return value
 @kind
 def Scores(value):
     "a list of LMScore, one for each document, as score_texts gives"
     if not isinstance(value, list): raise WrongType('put it in a list' if isinstance(value, LMScore) else '')
     if not all(isinstance(score, LMScore) for score in value): raise WrongType
+    if len(value) < 2: raise Refused(f'an interval over documents needs at least 2 of them, not {len(value)}')
     return value
 @kind
 def Contender(value):
@@ -228,7 +231,7 @@ def pseudo_perplexity(
     texts = [texts] if isinstance(texts, str) else texts
     how = max_length, None, batch_size, within_word, split_special_tokens
     score = sum(score_texts(model, tokenizer, texts, *how))
-    score.cross_entropy # raises where nothing was scored
+    if not score.tokens: raise ValueError('texts are blank: no token was scored')
     return score
 
 # %% ../nbs/41_scoring.ipynb #5eae940d
@@ -298,8 +301,6 @@ def _resample(
     return np.stack([np.bincount(rng.integers(n, size=n), minlength=n) @ sums for _ in range(n_resamples)])
 
 def _sums(scores, what): # (documents, 2): nats, and bytes or tokens
-    if len(scores) < 2:
-        raise ValueError(f'an interval over documents needs at least 2 of them, not {len(scores)}')
     if what == 'bytes' and not all(s.bytes for s in scores):
         raise ValueError('every score needs its bytes for bits per byte: score_texts counts them')
     return np.array([[s.nats, getattr(s, what)] for s in scores], dtype=float)
@@ -381,6 +382,7 @@ def compare_lms(
 )->LMComparison: # the difference in bits per byte and its interval
     "Compare two models on the same texts. Raises `ValueError` where they cannot be compared. Lesson 4."
     texts = check_texts(texts)
+    if len(texts) < 2: raise ValueError('texts: an interval over documents needs at least 2 of them, not 1')
     _check_comparable([x for x in (a, b) if isinstance(x, tuple)])
     a, b = (score_texts(*x, texts, **kwargs) if isinstance(x, tuple) else x for x in (a, b))
     if not len(a) == len(b) == len(texts):

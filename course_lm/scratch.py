@@ -20,7 +20,7 @@ from .support.checks import Count, Flag, Positive, Text, checked
 from .support.files import text_key
 from .support.html import show_text
 from .support.inputs import encode_texts, is_causal
-from .support.kinds import AnyTexts, EveryText, Model, Tokenizer
+from .support.kinds import AnyTexts, EveryText, Tokenizer, TransformersModel
 from .support.words import word_spans
 
 # %% ../nbs/70_training_from_scratch.ipynb #db6038e3
@@ -107,7 +107,7 @@ def count_flops(
 # %% ../nbs/70_training_from_scratch.ipynb #a7bdd163
 @checked
 def training_speed(
-    model:Model, # a new model; its weights come back as they were
+    model:TransformersModel, # a new model; its weights come back as they were
     length:Count=128, # tokens in a chunk
     batch_size:Count=16, # chunks in a batch
     updates:Count=3, # to take the best of, after one to warm up
@@ -119,15 +119,19 @@ def training_speed(
     ids = torch.randint(model.config.vocab_size, (batch_size, length), generator=draw)
     labels = ids if causal else torch.where(torch.rand(ids.shape, generator=draw) < .3, ids, -100)
     before, opt = {k: v.clone() for k,v in model.state_dict().items()}, lm_optimizer(model, 1e-3)
-    times = []
-    for _ in range(updates+1):
-        start = time.perf_counter()
-        gradient(model, [dict(input_ids=ids, labels=labels)], causal, device, bf16=bf16)
-        opt.step()
-        opt.zero_grad()
-        if device.type == 'cuda': torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    model.load_state_dict(before)
+    times, grads = [], [(p, p.grad) for p in model.parameters()]
+    opt.zero_grad()
+    try:
+        for _ in range(updates+1):
+            start = time.perf_counter()
+            gradient(model, [dict(input_ids=ids, labels=labels)], causal, device, bf16=bf16)
+            opt.step()
+            opt.zero_grad()
+            if device.type == 'cuda': torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    finally:
+        model.load_state_dict(before)
+        for p,grad in grads: p.grad = grad
     return batch_size*length / min(times[1:])
 
 # %% ../nbs/70_training_from_scratch.ipynb #2b8bf3cf

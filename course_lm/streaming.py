@@ -14,11 +14,11 @@ import numpy as np
 from fastcore.basics import patch
 
 from .policies import Lengths, plan_chunks
-from .support.arrow import pieces
+from .support.arrow import check_fits, pieces
 from .support.checks import (
-    Count, Natural, Positive, Seed, SomeShare, TokenId, WrongType, checked, kind)
+    Count, Natural, Positive, Seed, SomeShare, TokenId, WrongType, checked, is_a, kind)
 from .support.inputs import ChunkSize, Tail, Takes, check_cut, max_length_of
-from .support.kinds import Tokenizer
+from .support.kinds import Rows, Tokenizer
 
 # %% ../nbs/23_streaming.ipynb #201ab1bc
 def _context(lengths, sizes):
@@ -123,10 +123,10 @@ def suggest_chunk_size(
 def _ids(row):
     "A document as an array of ids."
     if isinstance(row, dict) and 'input_ids' not in row:
-        raise ValueError(f"a document has no 'input_ids': it has {list(row)}; see tokenize_dataset")
+        raise ValueError(f"docs: a document has no 'input_ids': it has {list(row)}; see tokenize_dataset")
     ids = np.asarray(row['input_ids'] if isinstance(row, dict) else row)
     if ids.ndim == 1 and (not len(ids) or ids.dtype.kind in 'iu'): return ids
-    raise TypeError(f'a document must be a row of token ids, not {row!r:.60}')
+    raise TypeError(f'docs: a document must be a row of token ids, not {row!r:.60}')
 
 def _documents(docs, skip):
     "Documents as 1-D arrays, from number `skip` on; views where they lie in Arrow buffers."
@@ -143,6 +143,7 @@ def _cut_documents(docs, size, eos_id, document=0, offset=0):
     "Chunks from token `offset` of `document` on, with the place where the next one starts; the tail last."
     chunk, filled = None, 0
     for document, ids in enumerate(_documents(docs, document), document):
+        check_fits(ids.dtype, eos_id=eos_id)
         if eos_id is not None and len(ids): ids = np.append(ids, ids.dtype.type(eos_id))
         while offset < len(ids):
             if not filled: chunk = np.empty(size, ids.dtype)
@@ -156,6 +157,7 @@ def _cut_documents(docs, size, eos_id, document=0, offset=0):
 # %% ../nbs/23_streaming.ipynb #stream-blocks
 def _filled(chunk, size, pad_id):
     "A short chunk filled up, and the mask that says so."
+    check_fits(chunk.dtype, pad_id=pad_id)
     fill = np.full(size-len(chunk), pad_id, chunk.dtype)
     real = (np.arange(size) < len(chunk)).astype(np.int8)
     return {'input_ids': np.append(chunk, fill), 'attention_mask': real}
@@ -240,9 +242,18 @@ def load_state_dict(self:ChunkStream, state:dict):
 
 # %% ../nbs/23_streaming.ipynb #01960963
 @kind
+def OneStream(value):
+    "a Dataset or IterableDataset with input_ids"
+    if is_a(value, 'DatasetDict', 'IterableDatasetDict'): raise WrongType("pass a split, as in ds['train']")
+    if is_a(value, 'DataFrame'): raise WrongType
+    return Rows.check(value)
+
+@kind
 def Documents(value):
     "an iterable of documents, or a function that returns one"
     if isinstance(value, (str, bytes)): raise WrongType('tokenize it first')
+    if hasattr(value, 'column_names') or is_a(value, 'DataFrame'): return OneStream.check(value)
+    if is_a(value, 'Module') or hasattr(value, 'get_vocab') or getattr(value, 'ndim', 1) == 0: raise WrongType
     if not callable(value) and not hasattr(value, '__iter__'): raise WrongType
     return value
 
@@ -253,7 +264,7 @@ def chunk_stream(
     chunk_size:ChunkSize, # tokens per chunk
     tail:Tail='drop', # what becomes of the rest at the end: 'drop', 'keep' or 'pad'
     eos_id:TokenId=None, # put after every document that is not empty; None: nothing is put in
-    pad_id:int=None, # fills the last chunk where tail='pad'
+    pad_id:TokenId=None, # fills the last chunk where tail='pad'
     shuffle_buffer:Count=1, # chunks shuffled together, and held in memory; 1: in order
     seed:Seed=0, # of the shuffling
 )->ChunkStream: # iterator of dicts with input_ids; it has state_dict and load_state_dict

@@ -19,7 +19,7 @@ from .policies import Lengths
 from .support.checks import Count, Flag, Positive, Seed, Share, Text, checked
 from .support.html import Piece, show_text
 from .support.inputs import around, encode_texts, max_length_of
-from .support.kinds import Model, Tokenizer
+from .support.kinds import Classifier, Tokenizer
 from .support.words import word_spans
 
 # %% ../nbs/62_long_reviews.ipynb #40cb8334
@@ -99,8 +99,8 @@ def encode_windows(
     rows, front, back, room = _uncut(ds, tokenizer, max_length, 1)
     if stride is None: stride = max(1, room//2)
     if stride > room:
-        raise ValueError(f'stride={stride} must be between 1 and {room}, the tokens of text in a window: '
-                         'more would skip some')
+        raise ValueError(f'stride={stride} must be between 1 and {room}, the tokens of text in a window of '
+                         f'max_length={max_length}: more would skip some')
     out = {'input_ids':[], 'length':[], 'review':[], 'start':[]}
     for review,row in enumerate(rows):
         last = max(0, len(row)-room)
@@ -115,7 +115,7 @@ def encode_windows(
 # %% ../nbs/62_long_reviews.ipynb #637c3bed
 @checked
 def predict_windows(
-    model:Model, # a classifier of two classes
+    model:Classifier, # a classifier of two classes
     tokenizer:Tokenizer, # the one it was trained with
     ds:Reviews, # of any length
     max_length:Count=None, # tokens of a window; None: as many as the model takes
@@ -163,7 +163,7 @@ class Importance:
     frame:object # a DataFrame: token, start, end (characters of text), change (of the log-odds, in nats)
 @checked
 def token_importance(
-    model:Model, # a trained classifier
+    model:Classifier, # a trained classifier
     tokenizer:Tokenizer, # the one it was trained with, a fast one
     text:Text, # one review, no longer than the model takes
     how:Literal['mask', 'delete']='mask', # put the mask token in its place, or take it out
@@ -213,7 +213,7 @@ def show_importance(
 # %% ../nbs/62_long_reviews.ipynb #ba72a2a2
 @checked
 def review_explorer(
-    model:Model, # a trained classifier
+    model:Classifier, # a trained classifier
     tokenizer:Tokenizer, # the one it was trained with
     text:Text='The plot is not bad, but the cast is anything but good.', # to begin with
 ): # ipywidgets.VBox

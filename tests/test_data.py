@@ -267,7 +267,7 @@ def test_bad_folders(tmp_path, no_network):
     with pytest.raises(ValueError, match="holds neither train/pos and train/neg nor parquet or CSV"):
         load_imdb(tmp_path)
     with pytest.raises(FileNotFoundError,
-                       match="nowhere: no such file or folder. Expected an aclImdb folder"):
+                       match="nowhere': no such file or folder. Expected an aclImdb folder"):
         load_imdb(tmp_path / "nowhere")
     for name in ("movie_data.csv", "aclImdb", "./data/imdb", "../imdb", "C:\\imdb"):
         with pytest.raises(FileNotFoundError, match="no such file or folder"): load_imdb(name)
@@ -310,7 +310,7 @@ def test_hub_names(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset",
                         lambda *a: datasets.DatasetDict(train=datasets.Dataset.from_dict(dict(body=["x"]))))
     for load in (load_imdb, load_wikitext):
-        with pytest.raises(ValueError, match=r"me/mine has the columns \{'train': \['body'\]\}. Expected"):
+        with pytest.raises(ValueError, match=r"me/mine' has the columns \{'train': \['body'\]\}. Expected"):
             load("me/mine")
 
 

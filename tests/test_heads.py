@@ -116,5 +116,5 @@ def test_bodies_that_differ(small):
     deeper.load_state_dict(model.state_dict(), strict=False)
     with pytest.raises(AssertionError, match='h.2.* is in one body only'):
         assert_same_backbone(model, deeper)
-    with pytest.raises(TypeError, match='b=.* must be a model'):
+    with pytest.raises(TypeError, match='b=.* must be a transformers model'):
         assert_same_backbone(model, tok)

@@ -11,14 +11,14 @@ from .documents import layouts, random_docs, rng
 def test_every_document_is_packed_once_and_whole(layout):
     for _ in range(60):
         docs, size = random_docs(15, 30), int(rng.integers(2, 40))
-        out, found = pack_dataset(layouts[layout](docs), size, pad_id=-1), []
+        out, found = pack_dataset(layouts[layout](docs), size, pad_id=999_999), []
         for row in out:
             ids, segments, positions = (
                 np.array(row[k]) for k in ("input_ids", "segment_ids", "position_ids")
             )
             assert (
                 np.array_equal(row["attention_mask"], segments > 0)
-                and (ids[segments == 0] == -1).all()
+                and (ids[segments == 0] == 999_999).all()
                 and (positions[segments == 0] == 0).all()
             )
             for s in range(1, segments.max() + 1):

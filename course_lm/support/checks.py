@@ -305,12 +305,13 @@ def kind_of(note, names=None): # Kind, or None where the annotation says nothing
 # %% ../../nbs/support/checks.ipynb #plan
 class _Plan:
     "What to check of a function's arguments."
-    def __init__(self, f):
+    def __init__(self, f, above=None): # above: the same method of a base class
         self.f = f
         self.where = f.__qualname__.split('<locals>.')[-1].removesuffix('.__init__')
-        self.params = inspect.signature(f).parameters
+        own, given = (inspect.signature(m).parameters if m else {} for m in (f, above))
+        self.params = {name: p if p.annotation is not p.empty else given.get(name, p).replace(
+            default=p.default, kind=p.kind) for name,p in own.items()}
         self.read()
-
     def read(self):
         "When the function is made, and again at its first call where an annotation names what comes later."
         self.fields, self.later = {}, False
@@ -358,18 +359,8 @@ def _check_defaults(plan):
         if type(given) is not type(default):
             raise TypeError(f'{plan.where}, default: {name}={short(default)} must be {short(given)}')
 
-# %% ../../nbs/support/checks.ipynb #checked-itself
-def checked(f):
-    "Decorator for functions, methods and classes: arguments are checked before anything runs."
-    if isinstance(f, (classmethod, staticmethod)): return type(f)(checked(f.__func__))
-    if isinstance(f, type):
-        if f.__init__ is object.__init__:
-            raise TypeError(f'@checked needs an __init__, and {short(f)} has none')
-        f.__init__ = checked(f.__init__)
-        return f
-    if not inspect.isfunction(f):
-        raise TypeError(f'@checked is for functions and classes, not {short(f)}: put @patch above it')
-    plan = _Plan(f)
+def _checked(f, above=None):
+    plan = _Plan(f, above)
     if not plan.fields and not plan.later: return f
     _check_defaults(plan)
 
@@ -380,4 +371,25 @@ def checked(f):
             plan.later = False
         args = plan.check(args, kwargs)
         return f(*args, **kwargs)
+    wrapper.is_checked = True
     return wrapper
+
+def _checked_class(cls):
+    "Its `__init__` and its own public methods; what these leave open is as in a base class."
+    own = {k: f for k,f in vars(cls).items() if k in ('__init__', '__call__') or not k.startswith('_')}
+    own = {k: f for k,f in own.items() if inspect.isfunction(f) and not hasattr(f, 'is_checked')}
+    if not own and cls.__init__ is object.__init__:
+        raise TypeError(f'@checked needs an __init__, and {short(cls)} has none')
+    for name,f in own.items():
+        above = None if name == '__init__' else getattr(super(cls, cls), name, None)
+        setattr(cls, name, _checked(f, above))
+    return cls
+
+# %% ../../nbs/support/checks.ipynb #checked-itself
+def checked(f):
+    "Decorator for functions, methods and classes: arguments are checked before anything runs."
+    if isinstance(f, (classmethod, staticmethod)): return type(f)(checked(f.__func__))
+    if isinstance(f, type): return _checked_class(f)
+    if not inspect.isfunction(f):
+        raise TypeError(f'@checked is for functions and classes, not {short(f)}: put @patch above it')
+    return _checked(f)

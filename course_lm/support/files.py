@@ -10,6 +10,8 @@ import ctypes, errno, hashlib, json, math, os, re, secrets, shutil, stat, sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from .checks import checked
+
 # %% ../../nbs/support/files.ipynb #plain-file
 def plain_file(
     path, # a file that somebody else wrote
@@ -90,8 +92,9 @@ def _stranger(path):
 def _now(path):
     try: return path.stat().st_ino, path.stat().st_mtime_ns
     except OSError: return None
+@checked
 def check_folder(
-    path, # a place for a folder
+    path:Path, # a place for a folder
     name:str='path', # the argument that errors name
 )->Path: # absolute, links followed
     """A place where `whole_folder` may write: nothing, an empty folder, or one that we wrote.
@@ -217,9 +220,10 @@ def _new_beside(path):
             finally: shutil.rmtree(new, ignore_errors=True)
             return
     raise OSError(f'{path.parent} is cleared by others all the time: {path.name} was not written')
+@checked
 @contextmanager
 def whole_folder(
-    path, # folder to make, or to replace
+    path:Path, # folder to make, or to replace
     name:str='path', # the argument that errors name
 ): # a folder to write into
     """What is written into the folder stands at `path` when the block ends, all of it; if the block fails,
@@ -362,6 +366,7 @@ def fingerprint(*parts):
     return hashlib.sha256(json.dumps(parts, default=_as_json, sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../../nbs/support/files.ipynb #3c651df2
+@checked
 def text_key(text:str)->bytes:
     "Sixteen bytes that name a text; two texts have the same where they differ in white space at most."
     return hashlib.blake2b(' '.join(text.split()).encode('utf-8', 'surrogatepass'), digest_size=16).digest()

@@ -13,11 +13,12 @@ from pathlib import Path
 from .checks import Text, checked
 
 # %% ../../nbs/support/machine.ipynb #ce8c936e-1
+@checked
 def processor(
-    info='/proc/cpuinfo', # where Linux has it, though not on every ARM machine; elsewhere Python knows
+    info:Path=Path('/proc/cpuinfo'), # where Linux has it, not on every ARM machine; elsewhere Python knows
 )->str:
     "The name of this machine's processor."
-    try: lines = Path(info).read_text(errors='replace').splitlines()
+    try: lines = info.read_text(errors='replace').splitlines()
     except OSError: lines = []
     told = dict(reversed([[part.strip() for part in line.split(':', 1)] for line in lines if ':' in line]))
     names = [told.get('model name'), told.get('Hardware'), platform.processor(), platform.machine()]

@@ -8,20 +8,22 @@ __all__ = ['seeded', 'epoch_order', 'numpy_generator', 'own_streams', 'evaluatin
 # %% ../../nbs/support/randomness.ipynb #imports
 import base64, json, random
 from contextlib import contextmanager
+from itertools import repeat
 
 import numpy as np
 from fastcore.basics import patch
 
 from .checks import Natural, Seed, checked
-from .kinds import Device, Model
+from .kinds import Device, Generator, Model
 
 # %% ../../nbs/support/randomness.ipynb #rnd-seeded
+@checked
 def seeded(
     seed:int, # of the whole
     *parts:int, # which part: an epoch, an update, a batch
 )->int: # below 2**63, as PyTorch and NumPy take it
     "The seed of a part of something that has a seed, whatever was drawn before it. Lesson 5."
-    for part in parts: seed = seed*1_000_003 + part
+    for part in map(Seed, parts, repeat('parts')): seed = seed*1_000_003 + part
     return seed % 2**63
 
 # %% ../../nbs/support/randomness.ipynb #52067568-1
@@ -36,8 +38,9 @@ def epoch_order(
     return torch.randperm(n, generator=torch.Generator().manual_seed(seeded(seed, epoch))).tolist()
 
 # %% ../../nbs/support/randomness.ipynb #85cbecd5
+@checked
 def numpy_generator(
-    generator=None, # None: PyTorch's global stream; torch.Generator; NumPy Generator; int: a seed
+    generator:Generator=None, # None: PyTorch's global stream; torch.Generator; NumPy Generator; int: a seed
 )->np.random.Generator: # a NumPy one is handed back as it is; from a PyTorch one a seed is drawn
     "The NumPy generator that a strategy draws from. Raises `TypeError` for anything else. Lesson 3."
     import torch
@@ -45,9 +48,7 @@ def numpy_generator(
     if generator is None or isinstance(generator, torch.Generator):
         device = 'cpu' if generator is None else generator.device
         generator = torch.randint(2**63-1, (), generator=generator, device=device).item()
-    if not isinstance(generator, (int, np.integer)):
-        raise TypeError(f'generator={generator!r} must be a torch.Generator, one of NumPy, a seed or None')
-    return np.random.Generator(np.random.SFC64(int(generator)))
+    return np.random.Generator(np.random.SFC64(generator))
 
 # %% ../../nbs/support/randomness.ipynb #rnd-states-code
 def _state(generator):
@@ -98,7 +99,7 @@ def own_streams(
 ):
     "Draw from streams of one's own: afterwards Python's, NumPy's and PyTorch's are as they were. Lesson 5."
     import torch
-    device = torch.device(device)
+    device = torch.device(device or 'cpu')
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == 'cuda' else []):
         try:

@@ -9,9 +9,6 @@ def calls(w): return [*arrow(w), *shown(w), *inputs(w), *others(w)]
 
 def arrow(w):
     yield Call("support.arrow:document_lengths", dict(ds=w.rows))
-    columns = {"input_ids": [np.arange(8)]}
-    wanted = dict(columns=columns, ds=w.rows, size=4, last=np.arange(2), pad_id=0)
-    yield Call("support.arrow:to_dataset", wanted)
     pad = dict(rows=[np.array([1, 2]), np.array([3])], value=0, multiple=1, side="right", length=3)
     yield Call("support.arrow:pad_rows", pad)
     yield Call("support.arrow:ChunkMatrix", dict(ds=w.chunks["train"]), then=lambda m: m[0])
@@ -31,11 +28,8 @@ def shown(w):
 
 def inputs(w):
     yield Call("support.inputs:max_length_of", dict(of=w.lm), star=True)
-    yield Call("support.inputs:check_chunk_size", dict(chunk_size=16, models=w.lm), star=True)
-    yield Call("support.inputs:check_cut", dict(chunk_size=16, stride=8, tail="pad", pad_id=1))
+    yield Call("support.inputs:check_chunk_size", dict(chunk_size=16, of=w.lm), star=True)
     yield Call("support.inputs:is_causal", dict(model=w.lm, trained=False))
-    yield Call("support.padding:heeds_padding", dict(model=w.lm, positions=False, side="left"))
-    yield Call("support.inputs:cached_per_tokenizer", dict(make=len), then=lambda f: f(w.tok))
     yield Call("support.inputs:special_table", dict(tokenizer=w.tok))
     yield Call("support.inputs:check_vocab", dict(model=w.lm, tokenizer=w.tok, where="here", but=None))
 
@@ -50,6 +44,7 @@ def others(w):
     yield Call("support.files:fingerprint", dict(parts="a"), star=True)
     yield Call("support.files:text_key", dict(text="a text"))
     yield Call("support.kinds:check_texts", dict(texts=["a"], name="texts"))
+    yield Call("support.machine:processor", dict(info="/proc/cpuinfo"))
     yield Call("support.machine:at_hand", dict(name="no-such/model", other="no-such/texts"))
     yield Call("support.randomness:seeded", dict(seed=1, parts=2), star=True)
     yield Call("support.randomness:epoch_order", dict(n=5, seed=1, epoch=0))

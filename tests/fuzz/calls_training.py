@@ -84,6 +84,7 @@ def checkpoints(w):
 def pretraining(w):
     changes = CHANGES | dict(schedule="wsd", minutes=None, optimizer="adamw", strategy=None, bf16=False)
     yield Call("pretraining:PretrainRecipe", dict(batch_size=16, compile=False, **changes))
+    yield Call("pretraining:batch_indices", dict(i=1, n=10, batch_size=3, seed=1))
     kept = Checkpoints("ck2", resume=False)
     more = dict(checkpoints=kept, stop_after=2, progress=False, batch_size=4, compile=False)
     run = dict(model=w.lm, tokenizer=w.tok, chunks=w.array, valid=w.valid_array, recipe=PretrainRecipe())

@@ -1,27 +1,9 @@
 """Every public function has a valid call."""
-import os
-from pathlib import Path
-
 import pytest
 
-from tests.fuzz.calls import all_calls
 from tests.fuzz.found import EXEMPT, Target, exempt, targets
 from tests.fuzz.running import judge, names_it, run
 from tests.fuzz.values import KINDS
-from tests.fuzz.world import world
-
-
-@pytest.fixture(scope="module")
-def w(tmp_path_factory):
-    before = Path.cwd()
-    folder = tmp_path_factory.mktemp("world")
-    os.chdir(folder)
-    yield world(folder)
-    os.chdir(before)
-
-
-@pytest.fixture(scope="module")
-def calls(w): return all_calls(w)
 
 
 def test_every_public_function_has_a_valid_call_with_all_its_arguments(calls):
