@@ -65,6 +65,8 @@ def classification(w):
 def comparing(w):
     same_seed = RunResult("b", w.run2.probs, w.run2.labels, settings=dict(seed=1))
     yield Call("comparing:mcnemar", dict(run_a=w.run1, run_b=w.run2))
+    yield Call("comparing:difference_interval", dict(run_a=w.run1, run_b=w.run2, level=.95))
+    yield Call("comparing:reviews_needed", dict(difference=.01, disagree=.1, power=.8, level=.95))
     yield Call("comparing:compare_seeds", dict(runs=[w.run1, same_seed], against=None))
     yield Call("comparing:calibration_curve", dict(run=w.run1, bins=3))
     yield Call("comparing:plot_calibration", dict(runs=[w.run1], bins=3, ax=None))
