@@ -67,7 +67,7 @@ def _lines(rows, head=False):
     return text.getvalue()
 def _cell(x): # a spreadsheet takes a leading = for a formula
     x = str(x)
-    return f"'{x}" if x[:1] in '=+-@' else x
+    return f"'{x}" if x.startswith(('=', '+', '-', '@')) else x
 def _append(out, rows):
     with open(out, 'a', encoding='utf-8', newline='') as f:
         f.write(_lines(rows))
