@@ -1,8 +1,8 @@
 """A class that does not exist, graded: `python -m scripts.grade_class 30`.
 
 Makes that many notebooks from the answers in tests/homework (right ones in several styles, known mistakes in
-another style than the bank's, stubs, a loop without an end, an exit), grades them with the command, kills it on
-the way, starts it again, and compares what comes out with what went in.
+another style than the bank's, stubs, a loop without an end, an exit), grades them with the command, kills it
+on the way, starts it again, and compares what comes out with what went in.
 """
 import csv, importlib, json, os, random, signal, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -28,7 +28,8 @@ def answers(lesson: int) -> dict:
     found = {}
     for name, fs in module.RIGHT.items(): found[name, ""] = [there[f] for f in fs if f in there]
     for name, wrong in module.WRONG.items():
-        for mistake, f in wrong: found.setdefault((name, mistake), []).extend([there[f]] if f in there else [])
+        for mistake, f in wrong:
+            if f in there: found.setdefault((name, mistake), []).append(there[f])
     return {key: names for key, names in found.items() if names}
 
 

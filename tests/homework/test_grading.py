@@ -15,7 +15,8 @@ SHORT = RIGHT.replace("len(ids)-n+1", "len(ids)")
 
 
 def notebook(path, *cells, names=("windows",)):
-    made = [dict(cell_type="code", id=f"c{i}", metadata={}, source=c, outputs=[]) for i, c in enumerate(cells)]
+    code = dict(cell_type="code", metadata={}, outputs=[])
+    made = [dict(code, id=f"c{i}", source=c) for i, c in enumerate(cells)]
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = dict(course_lm=dict(exercises=list(names)))
     path.write_text(json.dumps(dict(cells=made, metadata=meta, nbformat=4, nbformat_minor=5)))
@@ -91,7 +92,8 @@ def test_a_grader_that_dies_is_a_row(tmp_path, monkeypatch):
 
 def test_a_function_gets_what_it_needs():
     cells = ["from math import *\nimport random, torch", "N = 3", "rows = []\nrows.append(1)\nrows[:3]",
-             "def helper(): return N + len(rows)", "async def f(): pass", "def f(x): return floor(helper()) + M",
+             "def helper(): return N + len(rows)", "async def f(): pass",
+             "def f(x): return floor(helper()) + M",
              "if True:\n    M = 4", "%%bash\nrm x", "!ls", "slow = f(2)", "class C: pass"]
     kept = [__import__("ast").unparse(node).splitlines()[0] for _, node in needed(cells, "f")]
     assert kept == ["from math import *", "N = 3", "rows = []", "rows.append(1)", "def helper():",
