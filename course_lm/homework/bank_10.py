@@ -358,7 +358,7 @@ _entropy_rate = Exercise(entropy_rate, _RATE, [
     dict(transition=[[0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]),
 ], _rate_mistakes, build=_arrays, minutes=15, stars=2)
 
-# %% ../../nbs/homework/bank_10.ipynb #5b2c6dd6
+# %% ../../nbs/homework/bank_10.ipynb #2cb2495a
 def count_bytes(ids, vocab, *, one_by_one=False, characters=False, broken_left_out=False, tokens=False):
     "How many bytes the text of these ids has."
     pieces = [bytes(vocab[i]) for i in ids]

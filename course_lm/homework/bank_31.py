@@ -308,7 +308,7 @@ _whole_word_mask = Exercise(whole_word_mask, _WORDS, [
     dict(n_words=100, rate=.3, seed=2),
 ], _words_mistakes, build=_word_ids, observe=_word_counts, accept=_words_wrong, minutes=15, stars=2)
 
-# %% ../../nbs/homework/bank_31.ipynb #a50f853b
+# %% ../../nbs/homework/bank_31.ipynb #3a5806be
 def hide_words(input_ids, word_ids, chosen, mask_token_id, *, all_labelled=False, masked_labels=False,
                first_piece=False, by_token=False):
     "Hide all pieces of the chosen words; these alone have a label."
