@@ -7,6 +7,7 @@ __all__ = ['EXERCISES', 'chunk', 'windows', 'split_and_chunk', 'inputs_and_targe
 
 # %% ../../nbs/homework/bank_20.ipynb #imports
 import random
+from copy import deepcopy
 from dataclasses import replace
 
 from . import Exercise, Mistake
@@ -23,9 +24,9 @@ _BOOK = 'https://github.com/rasbt/LLMs-from-scratch/issues/23'
 _COURSE = 'https://huggingface.co/learn/llm-course/chapter7/6'
 
 # %% ../../nbs/homework/bank_20.ipynb #chunk-reference
-def chunk(docs, chunk_size, eos, *, tail_per_document=False, no_eos=False, eos_first=False,
-          eos_for_empty=False, truncated=False, tail_kept=False, tail_padded=False, short_text_kept=False,
-          last_row_lost=False):
+def chunk(docs, chunk_size, eos, *, tail_per_document=False, no_eos=False, no_last_eos=False,
+          eos_first=False, eos_for_empty=False, truncated=False, tail_kept=False, tail_padded=False,
+          short_text_kept=False, last_row_lost=False):
     "Documents in one stream, `eos` after each, cut into full rows."
     streams = [[]]
     for doc in docs:
@@ -35,6 +36,7 @@ def chunk(docs, chunk_size, eos, *, tail_per_document=False, no_eos=False, eos_f
         if no_eos: streams[-1] += doc
         elif eos_first: streams[-1] += [eos] + doc
         else: streams[-1] += doc + [eos]
+    if no_last_eos and streams[-1] and not no_eos: streams[-1].pop()
     rows = []
     for stream in streams:
         for start in range(0, len(stream), chunk_size):
@@ -78,6 +80,10 @@ _CHUNK = [
 ]
 
 # %% ../../nbs/homework/bank_20.ipynb #chunk-mistakes-2
+def _firsts(docs, chunk_size, eos, n_eos=1):
+    "The first row of each document, full or not."
+    return [(doc + [eos]*n_eos)[:chunk_size] for doc in docs if doc]
+
 _CHUNK += [
     Mistake('truncated', 'long documents are cut short',
             'Your rows hold at most {chunk_size} tokens of a document, and the rest of it is gone.',
@@ -95,6 +101,10 @@ _CHUNK += [
             ['Where do the last tokens of your last row come from?', 'The tail is dropped here, not padded.',
              'Stop at the last full row: there are `len(stream) // chunk_size` of them.'],
             _WHOLE, switch='tail_padded'),
+]
+
+# %% ../../nbs/homework/bank_20.ipynb #chunk-mistakes-3
+_CHUNK += [
     Mistake('short-text-kept', 'a text that is too short makes a row',
             'The whole text has fewer than {chunk_size} tokens, and your function returns it as a row. It '
             'can return no row, but not a short one.',
@@ -105,11 +115,23 @@ _CHUNK += [
             switch='short_text_kept'),
     Mistake('last-row-lost', 'the last full row is lost',
             'The documents and their eos fill the last row exactly, and your function leaves this row out.',
-            ['Does your stream end with an `eos`? And may a row end where the stream ends?',
-             'Two things cause this: no `eos` after the last document, or a cut that stops one row early.',
-             'Add `doc + [eos]` for each document, instead of joining with `eos` in between; and in '
-             '`range(0, len(stream)-chunk_size, chunk_size)`, the end is one too small.'],
+            ['May a row end where the stream ends? And does your stream end with an `eos`?',
+             'A cut that stops one row early looks like this, and so does a last document without `eos`.',
+             'In `range(0, len(stream)-chunk_size, chunk_size)`, the end is one too small: `+1`. And each '
+             'document, the last too, is added as `doc + [eos]`.'],
             _WHOLE, switch='last_row_lost'),
+    Mistake('no-last-eos', 'the last document has no eos',
+            'An eos between documents only is one too few: the last document has an end, too.',
+            ['How many `eos` has your stream, for two documents?', 'The `eos` ends a document.',
+             'Add `doc + [eos]` for each, instead of joining with `eos` in between.'],
+            _WHOLE, switch='no_last_eos'),
+    Mistake('one-row-each', 'only the first row of each document is kept',
+            'Your rows are the beginnings of the documents, one each. Whatever is longer than a row is lost.',
+            ['What becomes of the second half of a long document?',
+             'A tokenizer with `truncation=True` does this. Here the text goes on in the next row.',
+             'Join the documents first, and cut the stream, without `[:chunk_size]` for each.'],
+            _LOSES, 'https://github.com/ohmeow/blurr', twin=_firsts, tell=lambda input, got: got in
+            [_firsts(**input, n_eos=n) for n in (1, 0, input['chunk_size'])]),
 ]
 
 # %% ../../nbs/homework/bank_20.ipynb #chunk-exercise
@@ -194,7 +216,7 @@ _windows = Exercise(windows, _WINDOWS, [
     dict(ids=[0, 1, 2, 3, 4, 5, 6], chunk_size=3, stride=2),
     dict(ids=list(range(20, 30)), chunk_size=4, stride=3),
     dict(ids=list(range(40, 55)), chunk_size=5, stride=4),
-    dict(ids=[7, 3, 7, 3, 9, 1, 1, 2], chunk_size=2, stride=2),
+    dict(ids=[7, 3, 7, 3, 9, 1, 1, 2], chunk_size=3, stride=2),
     dict(ids=list(range(11)), chunk_size=2, stride=4),
 ], _WINDOW_MISTAKES, minutes=5, valid=lambda input: input['chunk_size'] > 0 and input['stride'] > 0)
 
@@ -207,7 +229,8 @@ def split_and_chunk(docs, chunk_size, eos, n_valid, seed):
 
 def _twice(fn, args):
     "What a call returns, and whether a second one with the same seed returns the same."
-    calls = [[[[int(token) for token in row] for row in side] for side in fn(*args)] for _ in range(2)]
+    calls = [[[[int(token) for token in row] for row in side] for side in fn(*deepcopy(args))]
+             for _ in range(2)]
     train, valid = calls[0]
     return {'train': train, 'valid': valid, 'same again': calls[0] == calls[1]}
 

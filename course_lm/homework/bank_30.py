@@ -222,7 +222,7 @@ _causal_loss = Exercise(causal_loss, _SHIFT, [
 
 # %% ../../nbs/homework/bank_30.ipynb #collate-reference
 def collate(rows, pad_token_id, *, ends_lost=False, pads_scored=False, mask_by_id=False, left_padded=False,
-            shifted=False, all_seen=False, cut_to_shortest=False, inverted=False):
+            shifted=False, all_seen=False, cut_to_shortest=False, inverted=False, zeros=False):
     "Rows padded on the right to the longest, with a mask and causal labels."
     length = min(map(len, rows)) if cut_to_shortest else max(map(len, rows))
     batch = {'input_ids': [], 'attention_mask': [], 'labels': []}
@@ -235,6 +235,7 @@ def collate(rows, pad_token_id, *, ends_lost=False, pads_scored=False, mask_by_i
         if all_seen: mask = [1]*length
         if inverted: mask = [1 - real for real in mask]
         if pads_scored: labels = list(ids)
+        if zeros: labels = [max(0, label) for label in labels]
         if ends_lost: labels = [-100 if token == pad_token_id else token for token in ids]
         if shifted: labels = labels[1:] + [-100]
         for name, values in zip(batch, (ids, mask, labels)): batch[name].append(values)
@@ -284,6 +285,9 @@ _collate_mistakes += [
             'Your rows are as long as the shortest one, and the rest of the text is lost.',
             ['Where are the last tokens of the longest row?', 'Pad to the longest row.',
              'Take `max` of the lengths; `zip` stops at the shortest.'], _COLLATOR, switch='cut_to_shortest'),
+    Mistake('zeros', 'ignored labels are 0', 'Your labels are 0 under the padding. But 0 is a token, too.',
+            ['Which label does PyTorch ignore?', 'It is -100, in PyTorch and in transformers.',
+             'Fill up with -100 instead of 0.'], _IGNORED, switch='zeros'),
     Mistake('inverted', 'the mask is the wrong way round', 'Your `attention_mask` is 1 at the padding.',
             ['What does a 1 in the mask say?', '1: look at it. 0: padding.', 'Swap 0 and 1.'],
             _COLLATOR, switch='inverted'),
@@ -291,7 +295,7 @@ _collate_mistakes += [
 
 _collate = Exercise(collate, _COLLATOR, [
     dict(rows=[[5, 6]], pad_token_id=0),
-    dict(rows=[[5, 6, 7], [8]], pad_token_id=0),
+    dict(rows=[[5, 6, 7], [8]], pad_token_id=3),
     dict(rows=[[5, 2], [6, 7, 8, 2]], pad_token_id=2),
     dict(rows=[[7, 9, 4, 2], [8, 2], [4, 2, 6, 5, 2]], pad_token_id=2),
 ], _collate_mistakes, observe=_three_columns, covers='a pad that is the end-of-text token',

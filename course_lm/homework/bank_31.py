@@ -69,12 +69,13 @@ def _texts(input):
 
 def _counts(fn, args):
     "What became of the tokens, counted."
-    ids, special, mask_id = args[:3]
+    ids, special, mask_id, *rest = args
     state = args[-1].get_state()
     answers = []
     for _ in range(2):
         args[-1].set_state(state)
-        answers.append([torch.stack([torch.as_tensor(row) for row in part]) for part in fn(*args)])
+        answer = fn(ids.clone(), special.clone(), mask_id, *rest)
+        answers.append([torch.stack([torch.as_tensor(row) for row in part]) for part in answer])
     (read, labels), again = answers
     shapes = tuple(read.shape), tuple(labels.shape)
     if shapes != (ids.shape, ids.shape): raise ValueError(f'shapes {shapes}, for ids of {tuple(ids.shape)}')
@@ -240,7 +241,7 @@ def _word_counts(fn, args):
     counts = dict(words=12*n_words, chosen=0, special=0, in_part=0, only_first=0, expected_by_piece=0.)
     for _ in range(12):
         state = generator.get_state()
-        mask = [bool(yes) for yes in fn(*args)]
+        mask = [bool(yes) for yes in fn(list(word_ids), *args[1:])]
         if len(mask) != len(word_ids): raise ValueError(f'{len(mask)} answers for {len(word_ids)} tokens')
         counts['special'] += sum(yes for yes, word in zip(mask, word_ids) if word is None)
         for word in range(n_words):
@@ -308,7 +309,7 @@ _whole_word_mask = Exercise(whole_word_mask, _WORDS, [
     dict(n_words=100, rate=.3, seed=2),
 ], _words_mistakes, build=_word_ids, observe=_word_counts, accept=_words_wrong, minutes=15, stars=2)
 
-# %% ../../nbs/homework/bank_31.ipynb #3a5806be
+# %% ../../nbs/homework/bank_31.ipynb #d40c6055
 def hide_words(input_ids, word_ids, chosen, mask_token_id, *, all_labelled=False, masked_labels=False,
                first_piece=False, by_token=False):
     "Hide all pieces of the chosen words; these alone have a label."

@@ -336,7 +336,7 @@ _warmup_stable_decay = Exercise(warmup_stable_decay, _SCHEDULE, [
     dict(warmup_steps=1, decay_steps=10, n_steps=20),
 ], _schedule_mistakes, observe=_schedule, covers='no flat part at all')
 
-# %% ../../nbs/homework/bank_70.ipynb #01442d29
+# %% ../../nbs/homework/bank_70.ipynb #43f275d5
 def bpe_encode(word, merges, *, left_to_right=False, longest_first=False, last_first=False,
                only_once=False):
     "Apply the merges to a word, the earliest learned first."

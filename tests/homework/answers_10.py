@@ -104,6 +104,12 @@ def p_wrapped(ids, vocab_size, k):
     return table / table.sum(1, keepdims=True)
 
 
+def p_fancy_index(ids, vocab_size, k):
+    table = torch.full((vocab_size, vocab_size), float(k))
+    table[torch.as_tensor(ids[:-1]), torch.as_tensor(ids[1:])] += 1
+    return table / table.sum(1, keepdim=True)
+
+
 def p_every_other(ids, vocab_size, k):
     table = np.full((vocab_size, vocab_size), float(k))
     for i in range(0, len(ids) - 1, 2):
@@ -371,6 +377,7 @@ WRONG = {
         ("last-counted", p_last_counted),
         ("wrapped", p_wrapped),
         ("every-other", p_every_other),
+        ("repeats-once", p_fancy_index),
     ],
     "text_nats": [
         ("averaged", n_mean),

@@ -87,6 +87,14 @@ def cut_off(docs, chunk_size, eos):
     return full([t for d in docs if d for t in [*itertools.islice(d, chunk_size), eos]], chunk_size)
 
 
+def truncation(docs, chunk_size, eos):
+    return [np.append(doc, eos)[:chunk_size].tolist() for doc in docs if len(doc)]
+
+
+def truncation_without_eos(docs, chunk_size, eos):
+    return [list(itertools.islice(doc, chunk_size)) for doc in docs if doc]
+
+
 def ragged(docs, chunk_size, eos):
     ids = torch.tensor([t for d in docs if d for t in d + [eos]], dtype=torch.long)
     return [part.tolist() for part in ids.split(chunk_size) if len(part)]
@@ -510,8 +518,10 @@ WRONG = {
     "chunk": [
         ("tail-per-document", each_by_itself),
         ("no-eos", nothing_between),
-        ("last-row-lost", joined_with),
-        ("last-row-lost", one_row_early),
+        ("last-row-lost or no-last-eos", joined_with),
+        ("last-row-lost or no-last-eos", one_row_early),
+        ("one-row-each", truncation),
+        ("one-row-each", truncation_without_eos),
         ("eos-first", in_front),
         ("eos-for-empty", empty_ones_too),
         ("truncated", cut_off),

@@ -233,6 +233,11 @@ def k_zip(rows, pad_token_id):
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": ids}
 
 
+def k_zeros(rows, pad_token_id):
+    batch = collate_pad_sequence(rows, pad_token_id)
+    return {**batch, "labels": pad_sequence([torch.tensor(row) for row in rows], batch_first=True)}
+
+
 def k_inverted(rows, pad_token_id):
     batch = collate_numpy(rows, pad_token_id)
     return {**batch, "attention_mask": 1 - batch["attention_mask"]}
@@ -565,6 +570,7 @@ WRONG = {
         ("all-seen", k_ones),
         ("cut-to-shortest", k_zip),
         ("inverted", k_inverted),
+        ("zeros", k_zeros),
     ],
     "mask_tokens": [
         ("specials-chosen", t_specials),
