@@ -91,7 +91,8 @@ def merges_regex(words, n_merges):
         most = max(pairs.values())
         pair = min(p for p in pairs if pairs[p] == most)
         pattern = re.compile(r"(?<!\S)" + re.escape(" ".join(pair)) + r"(?!\S)")
-        vocab = {pattern.sub(lambda _: "".join(pair), text): n for text, n in vocab.items()}
+        joined = "".join(pair)
+        vocab = {pattern.sub(joined, text): n for text, n in vocab.items()}
         merges.append(pair)
     return merges
 
@@ -475,7 +476,7 @@ def encode_text(word, merges):
     text = " ".join(word)
     for a, b in merges:
         pattern = rf"(?<!\S){re.escape(a)} {re.escape(b)}(?!\S)"
-        text = re.sub(pattern, lambda _: a + b, text)
+        text = re.sub(pattern, a + b, text)
     return text.split()
 
 
