@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['PAGE', 'TUNING', 'GITHUB', 'AVERAGES', 'PADS', 'perplexity_mistakes', 'perplexity_inputs', 'perplexity_exercise',
            'DROPOUT', 'evaluate_mistakes', 'evaluate_exercise', 'EXERCISES', 'perplexity', 'mean_of_perplexities',
-           'first_batch_only', 'made_up_logits', 'with_logits', 'smaller_batches', 'scores_something', 'build_batches',
-           'evaluate', 'trains_afterwards', 'mode_lost_in_failure', 'thaws', 'gradients_off', 'tells_other_settings',
-           'build_model_and_batches', 'observe_evaluation', 'evaluated', 'scored_texts']
+           'first_batch_only', 'weighted_by_labels', 'power_of_two', 'made_up_logits', 'with_logits', 'smaller_batches',
+           'scores_something', 'build_batches', 'evaluate', 'trains_afterwards', 'as_perplexity', 'weighted_by_rows',
+           'mode_lost_in_failure', 'thaws', 'gradients_off', 'tells_other_settings', 'build_model_and_batches',
+           'observe_evaluation', 'evaluated', 'scored_texts']
 
 # %% ../../nbs/homework/bank_40.ipynb #12baf68a
 import math
@@ -43,12 +44,16 @@ def perplexity(batches, *, mean_of_batches=False, weighted_by_rows=False, unshif
         weights += weight
     return total/weights if no_exp else math.exp(total/weights)
 
-# %% ../../nbs/homework/bank_40.ipynb #cdc6dc32
+# %% ../../nbs/homework/bank_40.ipynb #1e8a978d
 def mean_of_perplexities(batches):
     each = [perplexity([batch]) for batch in batches]
     return sum(each) / len(each)
 def first_batch_only(batches):
     for batch in batches: return perplexity([batch])
+def weighted_by_labels(batches):
+    pairs = [(perplexity([batch], no_exp=True), (batch[1] != -100).sum().item()) for batch in batches]
+    return math.exp(sum(mean*n for mean,n in pairs) / sum(n for _,n in pairs))
+def power_of_two(batches): return 2**perplexity(batches, no_exp=True)
 
 # %% ../../nbs/homework/bank_40.ipynb #676aa850
 AVERAGES, PADS = PAGE+'1.-Averaging-the-losses-of-batches', PAGE+'2.-Scoring-the-padding'
@@ -88,7 +93,7 @@ perplexity_mistakes = [
             switch='unshifted'),
 ]
 
-# %% ../../nbs/homework/bank_40.ipynb #a1a06bd8
+# %% ../../nbs/homework/bank_40.ipynb #5589bbe0
 perplexity_mistakes += [
     Mistake('padding-as-zero', 'padding scored as token 0',
             'Your {got} scores labels of -100 as if they were token 0. They mark what is not to be scored, '
@@ -114,6 +119,24 @@ perplexity_mistakes += [
              'Count `(labels[:, 1:] != -100).sum()`, not `(labels != -100).sum()`.'),
             PAGE+'3.-The-first-token-for-free', GITHUB+'huggingface/transformers/issues/1009',
             switch='first_counted'),
+    Mistake('weighted-by-labels', 'batches weighted by all their labels',
+            'Your {got} weights each batch by all of its labels that are not -100. The first label of each '
+            'row is not scored, so the mean is over fewer tokens than you count. It is {want}.',
+            ('How many tokens does a row of three score?', 'Weight each mean by what it is a mean of.',
+             'Count `(labels[:, 1:] != -100).sum()`.'),
+            PAGE+'3.-The-first-token-for-free', GITHUB+'huggingface/transformers/pull/34191',
+            twin=weighted_by_labels),
+]
+
+# %% ../../nbs/homework/bank_40.ipynb #e85726cc
+perplexity_mistakes += [
+    Mistake('power-of-two', 'a power of two for a mean in nats',
+            'Your {got} is 2 to the power of the mean in nats. What was taken as a logarithm with base e '
+            'has to be undone with e: {want}.',
+            ('Which logarithm does `cross_entropy` take?',
+             'The base does not matter, as long as it is the same both times.',
+             '`math.exp(mean)`, or `2**(mean / math.log(2))`.'),
+            PAGE+'By-hand,-on-eight-tokens', twin=power_of_two),
     Mistake('no-exp', 'the cross-entropy, not the perplexity',
             'Your {got} is the mean in nats, the cross-entropy. A perplexity is a number of choices: exp of '
             'it, {want}.',
@@ -181,11 +204,15 @@ def evaluate(model, batches, *, train_mode=False, left_in_eval=False, keeps_grap
         if not left_in_eval: model.train(was_training)
     return nats/tokens
 
-# %% ../../nbs/homework/bank_40.ipynb #a3ed1644
+# %% ../../nbs/homework/bank_40.ipynb #dbaeb806
 def trains_afterwards(model, batches):
     nats = evaluate(model, batches)
     model.train()
     return nats
+def as_perplexity(model, batches): return math.exp(evaluate(model, batches))
+def weighted_by_rows(model, batches):
+    pairs = [(evaluate(model, [batch]), len(batch['labels'])) for batch in batches if n_scored(batch)]
+    return sum(mean*n for mean,n in pairs) / sum(n for _,n in pairs)
 def mode_lost_in_failure(model, batches):
     was_training = model.training
     model.eval()
@@ -202,6 +229,8 @@ def gradients_off(model, batches):
     return evaluate(model, batches)
 def tells_other_settings(input, got):
     return got['parameters with gradients'] != [not input['frozen'], True, True, True, True]
+
+# %% ../../nbs/homework/bank_40.ipynb #5d6fa168
 def build_model_and_batches(input):
     model = TinyForCausalLM(seed=1, dropout=True).train(input['training'])
     if input['frozen']: model.embed.weight.requires_grad_(False)
@@ -261,7 +290,7 @@ evaluate_mistakes = [
             switch='keeps_graph'),
 ]
 
-# %% ../../nbs/homework/bank_40.ipynb #e0b3f40d
+# %% ../../nbs/homework/bank_40.ipynb #42ff1538
 evaluate_mistakes += [
     Mistake('mean-of-batches', 'a mean of batch means',
             "Your function gives the mean of the batches' losses. A batch with one scored token has as much "
@@ -278,12 +307,29 @@ evaluate_mistakes += [
              'Weight by `(labels[:, 1:] != -100).sum()`.'),
             PAGE+'3.-The-first-token-for-free', GITHUB+'huggingface/transformers/pull/34191',
             switch='first_counted'),
+    Mistake('weighted-by-rows', 'batches weighted by their rows',
+            'Your function weights each batch by its number of rows. Rows differ in how many tokens they '
+            'score.',
+            ('Two rows, one with a token to score and one with ten. Do they deserve the same weight?',
+             'Weight by what the loss is a mean of: the scored tokens.',
+             "Use `(batch['labels'][:, 1:] != -100).sum()`."),
+            AVERAGES, twin=weighted_by_rows),
+    Mistake('perplexity', 'a perplexity in place of nats',
+            'Your function returns the exponential of the mean, a perplexity. Asked for is the mean itself, '
+            'in nats.',
+            ('Which unit has a loss?', 'Nats can be added and averaged later. A perplexity cannot.',
+             'Leave out the `exp`.'),
+            PAGE+'From-surprise-to-perplexity', twin=as_perplexity),
     Mistake('nan-from-nothing', 'a batch without a scored token turns all into NaN',
             'One batch scores nothing. Its loss is a mean over no tokens, NaN, and so is every sum that it '
             'goes into: even 0 times NaN is NaN.',
             ('What is the loss of a text of one token?', 'Such a batch has nothing to add.',
              '`if n == 0: continue`, before you add.'),
             PAGE+'A-model-that-has-read-something', switch='nan_from_nothing'),
+]
+
+# %% ../../nbs/homework/bank_40.ipynb #eff132d6
+evaluate_mistakes += [
     Mistake('gradients-left-off', 'gradients are off for good',
             'You switched gradients off, and they are off after your function as well. The next training '
             'step ends with an error, or trains nothing.',

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['PAGE', 'SCORING', 'GITHUB', 'OVERLAP', 'TWICE', 'windows_mistakes', 'windows_exercise', 'MASKED', 'pseudo_mistakes',
            'pseudo_exercise', 'GUIDE', 'strided_mistakes', 'strided_exercise', 'sliding_windows', 'tail_dropped',
-           'one_too_few', 'last_window_moved', 'grows_by_stride', 'draw_windows', 'pseudo_nats', 'all_masked_at_once',
-           'scored_before', 'mean_nats', 'masked_text', 'build_masked', 'strided_perplexity']
+           'one_too_few', 'last_scores_stride', 'past_the_end', 'last_window_moved', 'grows_by_stride', 'draw_windows',
+           'pseudo_nats', 'all_masked_at_once', 'scored_before', 'negative', 'mean_nats', 'masked_text', 'build_masked',
+           'strided_perplexity']
 
 # %% ../../nbs/homework/bank_40_scoring.ipynb #bcbb5829
 import html, math
@@ -34,11 +35,16 @@ def sliding_windows(n_tokens, max_length, stride, *, first_scored=False, overlap
         if end == n_tokens and not goes_on: break
     return windows
 
-# %% ../../nbs/homework/bank_40_scoring.ipynb #e85ab05f
+# %% ../../nbs/homework/bank_40_scoring.ipynb #16799a96
 def tail_dropped(n_tokens, max_length, stride):
     return [w for w in sliding_windows(n_tokens, max_length, stride) if w[1]-w[0] == max_length]
 def one_too_few(n_tokens, max_length, stride):
     return [(begin, end, n - (begin > 0)) for begin,end,n in sliding_windows(n_tokens, max_length, stride)]
+def last_scores_stride(n_tokens, max_length, stride):
+    windows = sliding_windows(n_tokens, max_length, stride)
+    return [(begin, end, stride if begin else n) for begin,end,n in windows]
+def past_the_end(n_tokens, max_length, stride):
+    return [(begin, begin+max_length, n) for begin,_,n in sliding_windows(n_tokens, max_length, stride)]
 def last_window_moved(n_tokens, max_length, stride):
     return [(max(0, min(begin, n_tokens-max_length)), end, n)
             for begin,end,n in sliding_windows(n_tokens, max_length, stride)]
@@ -101,7 +107,7 @@ windows_mistakes = [
             OVERLAP, switch='overlap_is_stride'),
 ]
 
-# %% ../../nbs/homework/bank_40_scoring.ipynb #5388d5a2
+# %% ../../nbs/homework/bank_40_scoring.ipynb #977b2557
 windows_mistakes += [
     Mistake('tail-dropped', 'the end of the text is never scored',
             'You keep full windows only. The last tokens of the text are in none of them, so nobody scores '
@@ -117,6 +123,18 @@ windows_mistakes += [
              'Score `end - done` in all windows, with `done = 1` before the first.'),
             SCORING+'Side-by-side:-the-guide-in-the-transformers-documentation',
             'https://huggingface.co/docs/transformers/perplexity', twin=one_too_few),
+    Mistake('last-scores-stride', 'the last window scores tokens twice',
+            'Each of your later windows scores {stride} tokens. If the text ends before, fewer are new in '
+            'the last one.',
+            ('How many tokens of your last window were in the one before it?',
+             'What is new is what lies between the two ends.', 'Score `end - done`, not `stride`.'),
+            OVERLAP, twin=last_scores_stride),
+    Mistake('past-the-end', 'a window goes past the end of the text',
+            'Your last window ends after the text, which has {n_tokens} tokens. A slice is forgiving about '
+            'that, a count is not.',
+            ('Which is the last token of the text, and which that of your last window?',
+             'The last window may be shorter.', '`end = min(begin + max_length, n_tokens)`'),
+            OVERLAP, twin=past_the_end),
     Mistake('last-window-moved', 'the last window is moved back',
             'Your last window starts earlier than a multiple of the stride, so that it is full. That gives '
             'its tokens more context than the strided loop does, and another perplexity. Here it begins '
@@ -125,6 +143,10 @@ windows_mistakes += [
              'Every window begins one stride after the one before, the last one too. It may be shorter.',
              'Leave `begin` as it is, and cut `end` to `n_tokens`.'),
             OVERLAP, twin=last_window_moved),
+]
+
+# %% ../../nbs/homework/bank_40_scoring.ipynb #aa6732e2
+windows_mistakes += [
     Mistake('grows-by-stride', 'the first windows are shorter than they need to be',
             'Your windows end at multiples of the stride, so the first one holds {stride} tokens where '
             '{max_length} would fit. It scores every token once, with less context than it could have.',
@@ -153,7 +175,7 @@ def pseudo_nats(model, input_ids, special_tokens_mask, mask_token_id, *, not_mas
         nats -= logits[0, t].log_softmax(-1)[input_ids[t]].item()
     return nats
 
-# %% ../../nbs/homework/bank_40_scoring.ipynb #c69d11ac
+# %% ../../nbs/homework/bank_40_scoring.ipynb #eb7a12e9
 def all_masked_at_once(model, input_ids, special_tokens_mask, mask_token_id):
     ordinary = special_tokens_mask == 0
     masked = torch.where(ordinary, mask_token_id, input_ids)
@@ -168,6 +190,7 @@ def scored_before(model, input_ids, special_tokens_mask, mask_token_id):
         with torch.no_grad(): logits = model(masked[None]).logits
         nats -= logits[0, t-1].log_softmax(-1)[input_ids[t]].item()
     return nats
+def negative(*args): return -pseudo_nats(*args)
 def mean_nats(model, input_ids, special_tokens_mask, mask_token_id):
     nats = pseudo_nats(model, input_ids, special_tokens_mask, mask_token_id)
     return nats / (special_tokens_mask == 0).sum()
@@ -210,7 +233,7 @@ pseudo_mistakes = [
             MASKED, twin=all_masked_at_once),
 ]
 
-# %% ../../nbs/homework/bank_40_scoring.ipynb #101b993c
+# %% ../../nbs/homework/bank_40_scoring.ipynb #620bafbb
 pseudo_mistakes += [
     Mistake('scored-before', 'a masked model is read like a causal one',
             'Your {got} reads the logits at the position before the mask. A causal model predicts the next '
@@ -218,6 +241,11 @@ pseudo_mistakes += [
             ('At which position does a masked model predict the hidden token?', 'Nothing is shifted here.',
              'Use `logits[0, t]` for the token at `t`.'),
             MASKED, GITHUB+'McGill-NLP/bias-bench/issues/23', twin=scored_before),
+    Mistake('negative', 'log-probabilities, with their sign',
+            'Your {got} is the sum of ln p, which is never above 0. Nats of surprise are -ln p: {want}.',
+            ('Can a surprise be negative?', 'The less likely a token, the more nats.',
+             'Put a minus in front.'),
+            MASKED, twin=negative),
     Mistake('mean', 'a mean in place of the sum',
             'Your {got} is the mean per token. The sum over the tokens is {want}: sums can be added over '
             'texts.',

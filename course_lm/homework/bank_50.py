@@ -6,8 +6,9 @@
 __all__ = ['PAGE', 'GITHUB', 'ACCUMULATE', 'accumulate_mistakes', 'accumulate_exercise', 'LOOP', 'SHIFT', 'train_mistakes',
            'train_exercise', 'EXERCISES', 'build_training', 'changes', 'trained_on', 'scored_texts', 'accumulate',
            'weighted_update', 'by_tokens', 'by_rows', 'summed', 'rows_weighted', 'loss_of_means', 'last_loss',
-           'no_update', 'sum_of_nats', 'observe_accumulation', 'seen', 'changes_as', 'loss_as', 'with_switch', 'train',
-           'one_update', 'running_means', 'first_batch_only', 'loss_afterwards', 'one_mean', 'observe_training']
+           'no_update', 'sum_of_nats', 'observe_accumulation', 'seen', 'changes_as', 'loss_as', 'by_mask',
+           'mask_weighted', 'tells_first_counted', 'with_switch', 'train', 'one_update', 'running_means',
+           'first_batch_only', 'running_sums', 'loss_afterwards', 'one_mean', 'observe_training']
 
 # %% ../../nbs/homework/bank_50.ipynb #29e24d60
 import functools, json, math
@@ -81,7 +82,7 @@ def sum_of_nats(model, optimizer, batches):
     batches = list(batches)
     return accumulate(model, optimizer, batches) * sum(map(n_scored, batches))
 
-# %% ../../nbs/homework/bank_50.ipynb #e1dad0f3
+# %% ../../nbs/homework/bank_50.ipynb #6c376b5a
 def observe_accumulation(fn, args): return {'loss': float(fn(*args)), **changes(args[0])}
 @functools.cache
 def seen(wrong, input): # what this mistake gives; input as text
@@ -99,9 +100,15 @@ def loss_as(wrong):
         want = seen(wrong, json.dumps(input))['loss']
         return changes_as(accumulate)(input, got) and math.isclose(got['loss'], want, rel_tol=1e-3)
     return tell
+def by_mask(batch, batches):
+    return batch['attention_mask'].sum() / sum(b['attention_mask'].sum() for b in batches)
+def mask_weighted(*args): return weighted_update(*args, weight=by_mask)
+def tells_first_counted(input, got): # by labels or by the attention mask
+    return any(changes_as(f)(input, got) for f in (with_switch('first_counted'), mask_weighted))
+@functools.cache
 def with_switch(name): return functools.partial(accumulate, **{name: True})
 
-# %% ../../nbs/homework/bank_50.ipynb #6f048ece
+# %% ../../nbs/homework/bank_50.ipynb #1e5afb26
 ACCUMULATE = PAGE+"Batches-that-don't-fit"
 accumulate_mistakes = [
     Mistake('mean-of-means', 'the gradient is a mean of batch means',
@@ -132,8 +139,7 @@ accumulate_mistakes = [
             ('How many tokens does a row of three score?', 'Count what is left after the shift.',
              'Count `(labels[:, 1:] != -100).sum()`, not `(labels != -100).sum()`.'),
             '40_perplexity.ipynb#3.-The-first-token-for-free',
-            GITHUB+'huggingface/transformers/pull/35438', switch='first_counted',
-            tell=changes_as(with_switch('first_counted'))),
+            GITHUB+'huggingface/transformers/pull/35438', switch='first_counted', tell=tells_first_counted),
     Mistake('leftover-gradients', 'gradients left over from before are used',
             'The parameters had gradients before your function was called, and they went into your update. '
             'PyTorch adds to a gradient that is already there.',
@@ -216,7 +222,7 @@ def train(model, batches, optimizer, *, eval_mode=False, never_zero=False, no_up
         if not no_update and not step_first: optimizer.step()
     return losses
 
-# %% ../../nbs/homework/bank_50.ipynb #dc694af4
+# %% ../../nbs/homework/bank_50.ipynb #5ac8bfe5
 def one_update(model, batches, optimizer):
     batches = list(batches)
     losses = train(model, batches, optimizer, no_update=True, never_zero=True)
@@ -227,6 +233,9 @@ def running_means(model, batches, optimizer):
     return [sum(losses[:n]) / n for n in range(1, len(losses)+1)]
 def first_batch_only(model, batches, optimizer):
     for batch in batches: return train(model, [batch], optimizer)
+def running_sums(model, batches, optimizer):
+    losses = train(model, batches, optimizer)
+    return [sum(losses[:n]) for n in range(1, len(losses)+1)]
 def loss_afterwards(model, batches, optimizer):
     losses = []
     for batch in batches:
@@ -275,7 +284,7 @@ train_mistakes = [
             LOOP, switch='step_first'),
 ]
 
-# %% ../../nbs/homework/bank_50.ipynb #63f22653
+# %% ../../nbs/homework/bank_50.ipynb #2bfb0f0a
 train_mistakes += [
     Mistake('shifted-twice', 'the labels are shifted twice',
             'Your losses score each position against the token after the next. The model shifts the labels '
@@ -295,6 +304,11 @@ train_mistakes += [
             ('What does your second number depend on?', 'One loss for each batch, and nothing else in it.',
              'Append `loss.item()`.'),
             LOOP, twin=running_means),
+    Mistake('running-sums', 'sums so far, in place of losses',
+            'The first of your losses is right. To each of the others, all losses before it are added.',
+            ('Can a loss only grow?', 'One loss for each batch, and nothing else in it.',
+             'Append `loss.item()`, not the total.'),
+            LOOP, twin=running_sums),
     Mistake('loss-afterwards', 'the losses are measured after the update',
             'Your losses are those after each update, so they look too good, and cost a second pass through '
             'the model.',
@@ -306,6 +320,10 @@ train_mistakes += [
             ('How many times does your loop run?', 'Every batch has its turn before the function returns.',
              'Move `return` out of the loop.'),
             LOOP, twin=first_batch_only),
+]
+
+# %% ../../nbs/homework/bank_50.ipynb #b91a4b06
+train_mistakes += [
     Mistake('one-mean', 'one number in place of a list',
             'You return the mean of the losses. Asked for is a list with the loss of each batch, so that '
             'one can see it fall.',

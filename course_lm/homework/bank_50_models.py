@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PAGE', 'GITHUB', 'DECAY', 'decay_mistakes', 'decay_exercise', 'WORDS', 'PAD', 'pad_mistakes', 'pad_exercise',
-           'tiny_model', 'decay_groups', 'parameters_themselves', 'observe_groups', 'tiny_tokenizer', 'build_pad',
-           'both_ends', 'kind_of_pad', 'observe_pad', 'as_id', 'add_pad_token', 'returns_early', 'returns_the_token',
-           'ordinary_word']
+           'tiny_model', 'decay_groups', 'everything', 'parameters_themselves', 'observe_groups', 'tiny_tokenizer',
+           'build_pad', 'both_ends', 'kind_of_pad', 'observe_pad', 'as_id', 'add_pad_token', 'returns_early',
+           'returns_the_token', 'ordinary_word']
 
 # %% ../../nbs/homework/bank_50_models.ipynb #6dd192d8
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def tiny_model(kind, vocab_size=24):
                            tie_word_embeddings=kind == 'gpt2')
     return tr.GPT2LMHeadModel(config).eval()
 
-# %% ../../nbs/homework/bank_50_models.ipynb #921445c8
+# %% ../../nbs/homework/bank_50_models.ipynb #0946d38c
 def decay_groups(model, *, by_name=False, one_kind_of_norm=False, linear_only=False, biases_too=False,
                  output_spared=False, tied_twice=False, swapped=False):
     "Names of the matrices, and of all else: embeddings, norms and biases."
@@ -47,6 +47,7 @@ def decay_groups(model, *, by_name=False, one_kind_of_norm=False, linear_only=Fa
         if decay: decayed.append(name)
         else: spared.append(name)
     return (spared, decayed) if swapped else (decayed, spared)
+def everything(model): return [name for name,_ in model.named_parameters()], []
 def parameters_themselves(model):
     known = dict(model.named_parameters())
     return [[known[name] for name in group] for group in decay_groups(model)]
@@ -69,7 +70,7 @@ def observe_groups(fn, args):
             'there twice': sorted(name for name,n in times.items() if n > 1),
             'no names of parameters': sorted(set(decayed+spared) - known)}
 
-# %% ../../nbs/homework/bank_50_models.ipynb #42742eee
+# %% ../../nbs/homework/bank_50_models.ipynb #659fe145
 DECAY = PAGE+'Which-parameters-to-decay'
 decay_mistakes = [
     Mistake('norms-by-name', 'norms are recognised by their name',
@@ -79,9 +80,9 @@ decay_mistakes = [
              'Go by what a parameter is, not by what it is called.',
              'A norm has a single dimension: `p.ndim < 2`.'),
             DECAY, 'https://huggingface.co/learn/llm-course/chapter7/6', switch='by_name'),
-    Mistake('one-kind-of-norm', 'only `nn.LayerNorm` counts as a norm',
-            'In this {kind} your rule decays norms, because they are not of the class `nn.LayerNorm`. LLaMA '
-            'and many models after it have a class of their own, RMSNorm.',
+    Mistake('one-kind-of-norm', 'norms of another class are decayed',
+            'In this {kind} your rule decays norms. LLaMA and many models after it have a class of their '
+            'own for them, RMSNorm; neither the class `nn.LayerNorm` nor its usual names fit.',
             ('Which classes are the norms of this model of?',
              'What do all norms have in common that no matrix has?',
              'A norm has a single dimension: `p.ndim < 2`.'),
@@ -100,6 +101,16 @@ decay_mistakes = [
              'Biases and norms are vectors, and vectors are spared.',
              'A bias has a single dimension: `p.ndim < 2`.'),
             DECAY, switch='biases_too'),
+    Mistake('everything-decayed', 'everything is decayed',
+            'Your first list holds all parameters. Norms belong near 1 and biases anywhere: pulling them to '
+            'zero makes no sense.',
+            ('What is in your second list?', 'Matrices are decayed, vectors are not.',
+             '`p.ndim >= 2`, for those that are decayed.'),
+            DECAY, twin=everything),
+]
+
+# %% ../../nbs/homework/bank_50_models.ipynb #0adca63d
+decay_mistakes += [
     Mistake('output-spared', 'an output layer of its own is spared',
             'In this {kind} the output layer is not tied to the embedding. It is a matrix like any other, '
             'and you spare it.',
@@ -107,10 +118,6 @@ decay_mistakes = [
              'Tied, it is the embedding, and free. Untied, it is a matrix.',
              'Leave out the exception for `lm_head`.'),
             DECAY, switch='output_spared'),
-]
-
-# %% ../../nbs/homework/bank_50_models.ipynb #a2e77a46
-decay_mistakes += [
     Mistake('tied-twice', 'a tied weight is there twice',
             'The output layer of this {kind} is its embedding: one weight with two names. You list both, '
             'and an optimizer refuses a parameter that is there twice.',

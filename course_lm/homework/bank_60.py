@@ -6,7 +6,7 @@
 __all__ = ['PAGE', 'GITHUB', 'ESTIMATE', 'accuracy_mistakes', 'accuracy_exercise', 'PADS', 'last_mistakes', 'last_exercise',
            'wilson_mistakes', 'wilson_exercise', 'EXERCISES', 'accuracy', 'first_batch_only', 'classified',
            'build_classified', 'smaller_classified', 'last_token', 'extra_dimension', 'largest_numbers', 'build_hidden',
-           'wilson', 'added_successes', 'in_percent', 'simple_interval']
+           'wilson', 'added_successes', 'ends_swapped', 'in_percent', 'simple_interval']
 
 # %% ../../nbs/homework/bank_60.ipynb #ed3949c9
 import math
@@ -208,7 +208,7 @@ last_exercise = Exercise(
         [[0, 0, 1, 1, 1], [0, 0, 0, 0, 1], [0, 1, 1, 1, 1]])],
     last_mistakes, build=build_hidden, covers='padding on each side', minutes=10, stars=2)
 
-# %% ../../nbs/homework/bank_60.ipynb #18465f1e
+# %% ../../nbs/homework/bank_60.ipynb #084025d2
 def wilson(correct, n, z=1.96, *, plain_standard_error=False, z_ignored=False, not_divided=False,
            z_once=False, centre_and_half=False):
     "Wilson's interval for a share."
@@ -223,6 +223,7 @@ def added_successes(correct, n, z=1.96): # Agresti and Coull
     p = (correct + z*z/2) / (n + z*z)
     half = z * math.sqrt(p*(1-p) / (n + z*z))
     return p-half, p+half
+def ends_swapped(*args): return wilson(*args)[::-1]
 def in_percent(correct, n, z=1.96): return [100*end for end in wilson(correct, n, z)]
 def simple_interval(input, got):
     "The textbook's interval, cut at 0 and 1 or not."
@@ -269,8 +270,12 @@ wilson_mistakes = [
             ESTIMATE, twin=added_successes),
 ]
 
-# %% ../../nbs/homework/bank_60.ipynb #4f663b10
+# %% ../../nbs/homework/bank_60.ipynb #8d57c90d
 wilson_mistakes += [
+    Mistake('ends-swapped', 'the upper end comes first',
+            'Your {got} has the right ends, in the wrong order: the lower one comes first, {want}.',
+            ('Which of your two numbers is larger?', 'First low, then high.', 'Swap them in the `return`.'),
+            ESTIMATE, twin=ends_swapped),
     Mistake('percent', 'percent in place of shares',
             'Your {got} is in percent. As shares, the ends are {want}.',
             ('Between which two numbers does a share lie?', 'Percent are for people who read a table.',

@@ -114,6 +114,15 @@ def p_counts_first(batches):
     return torch.exp(nats / tokens).item()
 
 
+def p_labels(batches):
+    pairs = [(mean_loss(x, y).item(), int((y > -1).sum())) for x, y in batches]
+    return math.exp(np.average([a for a, _ in pairs], weights=[n for _, n in pairs]))
+
+
+def p_two(batches):
+    return 2 ** math.log(ppl_numpy(batches))
+
+
 def p_nats(batches):
     return math.log(ppl_loops(batches))
 
@@ -217,6 +226,22 @@ def w_guide(n_tokens, max_length, stride):
         if end == n_tokens:
             break
     return np.array(out)
+
+
+def w_stride(n_tokens, max_length, stride):
+    windows = win_arrays(n_tokens, max_length, stride)
+    windows[1:, 2] = stride
+    return windows
+
+
+def w_past(n_tokens, max_length, stride):
+    out, done = [], 1
+    for begin in range(0, n_tokens, stride):
+        end = begin + max_length
+        out.append((begin, end, min(end, n_tokens) - done))
+        done = min(end, n_tokens)
+        if end >= n_tokens:
+            return out
 
 
 def w_moved(n_tokens, max_length, stride):
@@ -373,6 +398,10 @@ def e_nan(model, batches):
     return nats / n
 
 
+def e_exp(model, batches):
+    return torch.exp(eval_nansum(model, batches))
+
+
 def e_grad_off(model, batches):
     torch.set_grad_enabled(False)
     return eval_plain(model, batches)
@@ -479,6 +508,10 @@ def n_before(model, input_ids, special_tokens_mask, mask_token_id):
     return nats
 
 
+def n_sign(*args):
+    return math.log(math.exp(-pn_labels(*args)))
+
+
 def n_mean(model, input_ids, special_tokens_mask, mask_token_id):
     return pn_batch(model, input_ids, special_tokens_mask, mask_token_id) / len(ordinary(special_tokens_mask))
 
@@ -565,6 +598,8 @@ WRONG = {
         ("padding-as-zero", p_clamped),
         ("padding-counted", p_zeros_in_the_mean),
         ("first-token-counted", p_counts_first),
+        ("weighted-by-labels", p_labels),
+        ("power-of-two", p_two),
         ("no-exp", p_nats),
         ("first-batch-only", p_first),
     ],
@@ -576,6 +611,8 @@ WRONG = {
         ("overlap-is-stride", w_overlap),
         ("tail-dropped", w_full),
         ("one-too-few", w_guide),
+        ("last-scores-stride", w_stride),
+        ("past-the-end", w_past),
         ("last-window-moved", w_moved),
         ("grows-by-stride", w_old_guide),
     ],
@@ -587,6 +624,8 @@ WRONG = {
         ("keeps-gradients", restoring(grad=True)),
         ("mean-of-batches", restoring(count=lambda batch: 1)),
         ("first-token-counted", restoring(count=lambda batch: (batch["labels"] > -1).sum())),
+        ("weighted-by-rows", restoring(count=lambda batch: len(batch["input_ids"]))),
+        ("perplexity", e_exp),
         ("nan-from-nothing", e_nan),
         ("gradients-left-off", e_grad_off),
         ("gradients-switched-on", e_thaw),
@@ -598,6 +637,7 @@ WRONG = {
         ("ends-only", n_ends),
         ("all-masked-at-once", n_once),
         ("scored-before", n_before),
+        ("negative", n_sign),
         ("mean", n_mean),
     ],
     "strided_perplexity": [

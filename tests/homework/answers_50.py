@@ -127,6 +127,10 @@ def label_weight(batch, batches):
     return (batch["labels"] >= 0).sum() / torch.cat([b["labels"].flatten() for b in batches]).ge(0).sum()
 
 
+def mask_weight(batch, batches):
+    return batch["attention_mask"].sum().item() / sum(int(b["attention_mask"].sum()) for b in batches)
+
+
 def no_weight(batch, batches):
     return 1
 
@@ -274,6 +278,11 @@ def d_biases(model):
     decayed, rest = dec_dimensions(model)
     biases = [n for n in rest if n.split(".")[-1] == "bias"]
     return decayed + biases, [n for n in rest if n not in biases]
+
+
+def d_all(model):
+    names = [name for name, _ in model.named_parameters()]
+    return names, names[:0]
 
 
 def d_no_head(model):
@@ -483,6 +492,10 @@ def r_at_the_end(model, batches, optimizer):
     return [loss.item() for loss in losses]
 
 
+def r_totals(model, batches, optimizer):
+    return np.cumsum(tr_plain(model, batches, optimizer))
+
+
 def r_after(model, batches, optimizer):
     model.train()
     losses = []
@@ -557,6 +570,7 @@ WRONG = {
         ("summed", looped(no_weight, told=lambda losses, counts: sum(losses))),
         ("rows-weighted", looped(row_weight)),
         ("first-token-counted", looped(label_weight)),
+        ("first-token-counted", looped(mask_weight)),
         ("leftover-gradients", looped(token_weight, before=False)),
         ("step-per-batch", looped(token_weight, inside=("step",), step=False)),
         ("zero-inside", looped(token_weight, inside=("zero",))),
@@ -580,6 +594,7 @@ WRONG = {
         ("one-kind-of-norm", d_layer_norms),
         ("linear-only", d_linears),
         ("biases-decayed", d_biases),
+        ("everything-decayed", d_all),
         ("output-spared", d_no_head),
         ("tied-twice", d_state_dict),
         ("groups-swapped", d_swapped),
@@ -604,6 +619,7 @@ WRONG = {
         ("shifted-twice", r_shifted),
         ("one-update", r_at_the_end),
         ("running-means", steps(["backward", "step", "zero_grad"], told="means")),
+        ("running-sums", r_totals),
         ("loss-afterwards", r_after),
         ("first-batch-only", r_first),
         ("one-mean", steps(["backward", "step", "zero_grad"], told="mean")),

@@ -394,6 +394,10 @@ def i_plus_four(correct, n, z=1.96):
     return [p_ + s * z * math.sqrt(p_ * (1 - p_) / n_) for s in (-1, 1)]
 
 
+def i_swapped(correct, n, z=1.96):
+    return wil_roots(correct, n, z)[::-1]
+
+
 def i_percent(correct, n, z=1.96):
     return 100 * wil_counts(correct, n, z)
 
@@ -572,6 +576,7 @@ WRONG = {
         ("z-not-squared", i_z),
         ("centre-and-half", i_plus_minus),
         ("added-successes", i_plus_four),
+        ("ends-swapped", i_swapped),
         ("percent", i_percent),
     ],
     "leaks": [

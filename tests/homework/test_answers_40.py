@@ -27,4 +27,4 @@ def test_every_exercise_and_every_mistake_has_an_answer_here():
     assert set(RIGHT) == set(WRONG) == set(BANK)
     for name, exercise in BANK.items():
         assert len(RIGHT[name]) >= 4
-        assert [id for id, _ in WRONG[name]] == [mistake.id for mistake in exercise.mistakes]
+        assert {id for id, _ in WRONG[name]} == {mistake.id for mistake in exercise.mistakes}
