@@ -28,7 +28,7 @@ from .support.checks import (
 from .support.inputs import around, ceil_div, encode_texts, max_length_of, n_tokens
 from .support.kinds import (
     AnyTexts, BatchSampler, Classifier, EveryText, Splits, Texts, TokenIds, Tokenizer, check_texts)
-from .support.padding import as_read
+from .support.padding import as_read, check_ids
 from .support.randomness import evaluating
 
 # %% ../nbs/61_imdb_classification.ipynb #028264fc
@@ -326,9 +326,9 @@ class LSTMClassifier(torch.nn.Module):
         attention_mask:Tensor, # (batch, length), 1 where real; the pads come after
         labels:Tensor|None=None, # (batch,)
     ): # .logits (batch, classes), .loss
-        lengths = attention_mask.sum(1).cpu()
-        pack = torch.nn.utils.rnn.pack_padded_sequence(self.dropout(self.embed(input_ids)), lengths,
-                                                       batch_first=True, enforce_sorted=False)
+        check_ids(self, dict(input_ids=input_ids))
+        vectors, how = self.dropout(self.embed(input_ids)), dict(batch_first=True, enforce_sorted=False)
+        pack = torch.nn.utils.rnn.pack_padded_sequence(vectors, attention_mask.sum(1).cpu(), **how)
         states, (last, _) = self.lstm(pack)
         seen = torch.cat(list(last), 1)
         if self.pooling!='last': seen = _pooled(states, attention_mask, self.pooling)

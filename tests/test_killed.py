@@ -94,3 +94,69 @@ def test_a_refused_call_leaves_no_folder_and_a_broken_checkpoint_is_named(tmp_pa
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         run()
+
+
+# ---- the same writer under a model and under a run
+
+def a_saved(model, tok):
+    from course_lm.models import save_lm
+    return lambda path, what: lambda steps: save_lm(model[what], tok, path)
+
+
+def which_model(path, models):
+    "The name of the model that a folder holds; 'neither' where it is no model, or another one."
+    import torch
+    from course_lm.models import load_lm
+    if not is_there(path): return None
+    found = load_lm(path)[0].state_dict()
+    for name, model in models.items():
+        if all(torch.equal(v, found[k]) for k, v in model.state_dict().items()): return name
+    return "neither"
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("full", [False, True], ids=["killed", "disk full"])
+def test_a_saved_model_is_the_old_one_or_the_new_one(full, one_thread):
+    from tests.kill_points import in_a_child, litter, mine, place
+    from tests.toys import a_model, toks
+    models = {name: a_model(seed=k, n_embd=16).eval() for k, name in enumerate(("old", "new", "next"))}
+    write = a_saved(models, toks[False])
+    with place(write, "old") as (root, path): ended, steps = in_a_child(root, write(path, "new"))
+    assert ended == 0 and steps > 30
+    seen = set()
+    for at in range(1, steps, max(1, steps//8)):
+        with place(write, "old") as (root, path):
+            ended, _ = in_a_child(root, write(path, "new"), at, full)
+            found = which_model(path, models)
+            assert found in ("old", "new") and len(mine(root)) == 3, (at, ended, found)
+            if full: assert found == ("old" if ended else "new") and not litter(root)
+            else: assert ended is None
+            write(path, "next")(None)
+            assert which_model(path, models) == "next" and not litter(root) and len(mine(root)) == 3
+            seen.add(found)
+    assert "old" in seen
+
+
+@posix
+@pytest.mark.slow
+def test_a_run_goes_on_from_a_whole_checkpoint(tmp_path, one_thread):
+    import torch
+    from course_lm.finetuning import train_loop
+    from tests.kill_points import in_a_child
+    from tests.toys import a_model, loaders
+
+    def run(place, n):
+        model = a_model(n_embd=16)
+        train_loop(model, loaders()[0], n_steps=n, checkpoints=Checkpoints(place, every=1), progress=False)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+    want = run(tmp_path / "whole", 3)
+    _, steps = in_a_child(tmp_path, lambda steps: run(tmp_path / "counted", 3))
+    for k, at in enumerate(range(5, steps, max(1, steps//5))):
+        place = tmp_path / f"killed {k}"
+        ended, _ = in_a_child(tmp_path, lambda steps, place=place: run(place, 3), at)
+        assert ended is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error") # nothing half-written is found, or passed over
+            assert torch.equal(run(place, 3), want)
+        assert [p.name for p in place.iterdir()] == ["step-00000003"]
