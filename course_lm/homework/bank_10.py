@@ -278,7 +278,7 @@ _bits_per_byte = Exercise(bits_per_byte, _NATS, [
     dict(nats=31.5, text='日本語 \U0001f600 ok\n'),
 ], _bytes_mistakes, minutes=5, covers='characters of several bytes')
 
-# %% ../../nbs/homework/bank_10.ipynb #9a679294
+# %% ../../nbs/homework/bank_10.ipynb #baabdde6
 def count_bytes(ids, vocab, *, one_by_one=False, characters=False, broken_left_out=False, tokens=False):
     "How many bytes the text of these ids has."
     pieces = [bytes(vocab[i]) for i in ids]

@@ -12,15 +12,17 @@ _PLAN = '21_what_a_cut_costs.ipynb#A-plan-needs-only-lengths'
 _MASK = '22_packing.ipynb#By-hand,-on-eight-tokens'
 
 # %% ../../nbs/homework/bank_22.ipynb #pack-reference
-def pack(lengths, chunk_size, *, best=False, order=-1, last_row_only=False, strict=False):
+def pack(lengths, chunk_size, *, best=False, worst=False, order=-1, last_row_only=False, strict=False):
     "Rows of document numbers: the longest first, each into the first row that has room."
     rows = []
     for number in sorted(range(len(lengths)), key=lambda n: order*lengths[n]):
         left = [chunk_size - sum(lengths[n] for n in row) - lengths[number] for row in rows]
         fits = [row for row, room in enumerate(left) if room >= int(strict)]
         if last_row_only: fits = [row for row in fits if row == len(rows) - 1]
-        if not fits: rows.append([number])
-        else: rows[min(fits, key=lambda row: left[row]) if best else fits[0]].append(number)
+        if best: fits.sort(key=lambda row: left[row])
+        if worst: fits.sort(key=lambda row: -left[row])
+        if fits: rows[fits[0]].append(number)
+        else: rows.append([number])
     return rows
 
 def _sorted_rows(rows): return sorted(sorted(map(int, row)) for row in rows)
@@ -105,6 +107,23 @@ _pack_mistakes += [
             ['Which document is number 0: the first, or the longest?', 'Sort the numbers, not the lengths.',
              'Loop over `sorted(range(len(lengths)), key=lambda n: -lengths[n])`.'], _PLAN,
             twin=lambda lengths, chunk_size: pack(sorted(lengths)[::-1], chunk_size), tell=_renumbered),
+]
+
+# %% ../../nbs/homework/bank_22.ipynb #pack-mistakes-3
+_pack_mistakes += [
+    Mistake('emptiest-row', 'the emptiest row is filled first',
+            'You put each document into the row with the most room: {got}. Then no row has room for more.',
+            ['Of several rows with room, which do you take?', 'Take the first one, or the fullest.',
+             'Use `min` of the room that is left, not `max`.'], _PLAN,
+            twin=lambda lengths, chunk_size: pack(lengths, chunk_size, worst=True),
+            tell=lambda input, got: any(_sorted_rows(pack(**input, worst=True, order=order))
+                                        == _sorted_rows(got) for order in (-1, 0))),
+    Mistake('from-one', 'the documents are counted from 1',
+            'Your rows {got} are right if the first document is number 1. Here it is number 0.',
+            ['What is the smallest number in your rows?', 'The first document is number 0.',
+             'Use `enumerate(lengths)` as it is.'], _PLAN,
+            twin=lambda lengths, chunk_size: [[n + 1 for n in row] for row in pack(lengths, chunk_size)],
+            tell=lambda input, got: _pack_wrong(input, [[int(n) - 1 for n in row] for row in got]) is None),
     Mistake('one-per-row', 'every document has a row of its own',
             'Each of your rows holds one document, and most of a row is padding.',
             ['How many of your rows have room left?', 'A document goes into a row that has room for it.',
@@ -125,7 +144,7 @@ _pack = Exercise(pack, _PLAN, [
     dict(lengths=[1, 4], chunk_size=5),
     dict(lengths=[5, 2, 6, 3], chunk_size=8),
     dict(lengths=[4, 7, 2, 6, 3], chunk_size=11),
-    dict(lengths=[4, 1, 8, 7, 2, 5, 9, 3, 6], chunk_size=10),
+    dict(lengths=[12, 7, 2, 5, 4, 13, 8, 3], chunk_size=14),
     dict(lengths=[3, 11, 14, 6, 9, 17, 5, 2, 8, 20, 13, 1], chunk_size=20),
 ], _pack_mistakes, observe=lambda fn, args: [[int(n) for n in row] for row in fn(*args)], accept=_pack_wrong,
     minutes=15, stars=2, valid=lambda input: all(1 <= n <= input['chunk_size'] for n in input['lengths']))

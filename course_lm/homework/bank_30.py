@@ -122,7 +122,7 @@ _causal_labels = Exercise(causal_labels, _SHIFT, [
 # %% ../../nbs/homework/bank_30.ipynb #loss-reference
 def causal_loss(logits, labels, *, not_shifted=False, shifted_back=False, shifted_twice=False,
                 across_rows=False, ignored_as_zero=False, divided_by_all=False, mean_of_rows=False,
-                summed=False, softmax_twice=False, without_gradient=False):
+                summed=False, softmax_twice=False, bits=False, perplexity=False, without_gradient=False):
     "Mean nats of the scored tokens: position t predicts the label of position t+1."
     nats, counts, n_positions = [], [], 0
     flat = [(logits.flatten(0, 1), labels.flatten())]
@@ -143,6 +143,8 @@ def causal_loss(logits, labels, *, not_shifted=False, shifted_back=False, shifte
     loss = torch.stack(nats).sum() / (n_positions if divided_by_all else sum(counts))
     if mean_of_rows: loss = torch.stack([total/n for total, n in zip(nats, counts)]).mean()
     if summed: loss = torch.stack(nats).sum()
+    if bits: loss = loss / torch.tensor(2.).log()
+    if perplexity: loss = loss.exp()
     return loss.detach() if without_gradient else loss
 
 def _batch(input):
@@ -204,6 +206,12 @@ _loss_mistakes += [
             'wants logits.', ['What does `cross_entropy` expect: logits or probabilities?',
                               'It takes the log-softmax itself.', 'Take your `softmax` out.'],
             _SHIFT, switch='softmax_twice'),
+    Mistake('bits', 'bits instead of nats', 'Your loss is in bits.',
+            ['Which logarithm did you take?', 'Nats come from the natural logarithm.',
+             'Use `log`, not `log2`.'], '11_entropy.ipynb#Bits-taken-for-nats', switch='bits'),
+    Mistake('perplexity', 'the perplexity', 'Your number is exp of the loss.',
+            ['What is the unit of your number?', 'The loss is in nats.', 'Take the `exp` out.'],
+            _SHIFT, switch='perplexity'),
     Mistake('without-gradient', 'the loss has no gradient',
             'Your number is right, but it is cut off from the logits, so nothing can be trained with it.',
             ['What does `loss.backward()` do with your result?', 'Stay in PyTorch from logits to loss.',

@@ -29,7 +29,8 @@ def _near(count, share, n, slack=0):
 def mask_tokens(input_ids, special_tokens_mask, mask_token_id, vocab_size, rate, generator, *,
                 specials_chosen=False, all_labelled=False, masked_labels=False, hide_all=False,
                 kept_ignored=False, only_hidden=False, never_swapped=False, of_the_rest=False,
-                always_15=False, specials_counted=False, not_from_generator=False, same_in_rows=False):
+                always_15=False, specials_counted=False, not_from_generator=False, same_in_rows=False,
+                zeros=False):
     "BERT's masking: choose tokens; hide 80 % of them, swap 10 %, keep 10 %."
     if not_from_generator: generator = None
     if always_15: rate = .15
@@ -52,7 +53,7 @@ def mask_tokens(input_ids, special_tokens_mask, mask_token_id, vocab_size, rate,
     read[swapped] = words[swapped]
     labels = (read if masked_labels else input_ids).clone()
     if kept_ignored: chosen &= hidden | swapped
-    if not all_labelled: labels[~chosen] = -100
+    if not all_labelled: labels[~chosen] = 0 if zeros else -100
     return read, labels
 
 # %% ../../nbs/homework/bank_31.ipynb #mask-observed
@@ -87,7 +88,7 @@ def _counts(fn, args):
         kept=chosen & ordinary & (read == ids), special_chosen=chosen & special,
         wrong_label=chosen & (labels != ids), changed_unchosen=~chosen & (read != ids),
         masked_label=chosen & (labels == mask_id), hidden_unchosen=~chosen & (read == mask_id),
-        special=special)
+        special=special, zero_or_minus_one=(labels == 0) | (labels == -1))
     counts = {name: int(where.sum()) for name, where in counts.items()}
     counts['count_per_row'] = bool(((per_row - wanted).abs() < 1).all())
     counts['rows_differ'] = len({tuple(row) for row in (chosen & ordinary)[:, 1:-1].tolist()}) > len(ids)/2
@@ -129,7 +130,7 @@ _mask_mistakes = [
             'learn. ' + _LOW, ['Which tokens may be chosen?', 'Leave out where `special_tokens_mask` is 1.',
                                'Choose only where `special_tokens_mask == 0`, padding included.'],
             _SUSPECTS, _ISSUES + '11155', switch='specials_chosen', tell=lambda input, got:
-            got['special_chosen'] > 0 and not got['chosen'] == got['ordinary'] and not got['wrong_label']),
+            got['special_chosen'] > 0 and got['chosen'] != got['ordinary'] and not got['wrong_label']),
     Mistake('all-labelled', 'every token has a label',
             'Your labels score every ordinary token, also those that stand in the input. The model can copy '
             'them. ' + _LOW, ['How many labels are not -100?', 'Only the chosen tokens are scored.',
@@ -195,6 +196,11 @@ _mask_mistakes += [
                              'Pass `generator=generator` to each `torch.rand`, `randint` and `bernoulli`.'],
             _FROZEN, switch='not_from_generator', tell=lambda input, got:
             not got['same_again'] and not got['wrong_label']),
+    Mistake('not-minus-100', 'ignored labels are 0 or -1',
+            'The tokens that were not chosen have the label 0 or -1. Only -100 is ignored.',
+            ['Which label does PyTorch ignore?', 'It is -100, in PyTorch and in transformers.',
+             'Fill in -100.'], '30_causal_vs_masked_labels.ipynb#The-label-that-never-counts',
+            switch='zeros', tell=lambda input, got: got['zero_or_minus_one'] > got['ordinary']/2),
     Mistake('same-in-rows', 'all rows are masked alike',
             'The chosen positions are the same in all rows.',
             ['Print the positions chosen in two rows.', 'Each row has masks of its own.',
@@ -309,7 +315,7 @@ _whole_word_mask = Exercise(whole_word_mask, _WORDS, [
     dict(n_words=100, rate=.3, seed=2),
 ], _words_mistakes, build=_word_ids, observe=_word_counts, accept=_words_wrong, minutes=15, stars=2)
 
-# %% ../../nbs/homework/bank_31.ipynb #d40c6055
+# %% ../../nbs/homework/bank_31.ipynb #41cd4e9a
 def hide_words(input_ids, word_ids, chosen, mask_token_id, *, all_labelled=False, masked_labels=False,
                first_piece=False, by_token=False):
     "Hide all pieces of the chosen words; these alone have a label."

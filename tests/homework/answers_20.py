@@ -356,6 +356,22 @@ def p_too_full(lengths, chunk_size):
     return [row for row in rows if row]
 
 
+def p_emptiest(lengths, chunk_size):
+    rows, room = [], []
+    for n in np.argsort(lengths)[::-1].tolist():
+        if not room or max(room) < lengths[n]:
+            rows.append([])
+            room.append(chunk_size)
+        i = int(np.argmax(room))
+        rows[i].append(n)
+        room[i] -= lengths[n]
+    return rows
+
+
+def p_from_one(lengths, chunk_size):
+    return [np.array(row) + 1 for row in pack_bfd(lengths, chunk_size)]
+
+
 def p_lengths(lengths, chunk_size):
     return [[lengths[i] for i in row] for row in pack_bfd(lengths, chunk_size)]
 
@@ -558,6 +574,8 @@ WRONG = {
         ("lengths-for-numbers", p_lengths),
         ("numbers-after-sorting", p_sorted_numbers),
         ("one-per-row", p_one_each),
+        ("emptiest-row", p_emptiest),
+        ("from-one", p_from_one),
         ("documents-lost", p_lost),
     ],
     "segment_mask": [

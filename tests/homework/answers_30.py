@@ -148,6 +148,14 @@ def c_softmax(logits, labels):
     return loss_cross_entropy(logits.softmax(-1), labels)
 
 
+def c_bits(logits, labels):
+    return loss_loops(logits, labels) / np.log(2)
+
+
+def c_exp(logits, labels):
+    return torch.exp(loss_gather(logits, labels))
+
+
 def c_item(logits, labels):
     return loss_gather(logits, labels).item()
 
@@ -391,6 +399,16 @@ def t_global(ids, special, mask_id, vocab, rate, generator):
     return read, labels
 
 
+def t_zero(ids, special, mask_id, vocab, rate, generator):
+    read, labels = mask_halves(ids, special, mask_id, vocab, rate, generator)
+    return read, labels * (labels != -100)
+
+
+def t_minus_one(ids, special, mask_id, vocab, rate, generator):
+    read, labels = mask_exact(ids, special, mask_id, vocab, rate, generator)
+    return read, [[max(label, -1) for label in row] for row in labels]
+
+
 def t_alike(ids, special, mask_id, vocab, rate, generator):
     column = torch.rand(ids.shape[1], generator=generator) < rate
     chosen = column.expand(ids.shape) & ~special
@@ -560,6 +578,8 @@ WRONG = {
         ("summed", c_sum),
         ("softmax-twice", c_softmax),
         ("without-gradient", c_item),
+        ("bits", c_bits),
+        ("perplexity", c_exp),
     ],
     "collate": [
         ("ends-lost", k_by_id),
@@ -585,6 +605,8 @@ WRONG = {
         ("specials-counted", t_of_length),
         ("not-from-generator", t_global),
         ("same-in-rows", t_alike),
+        ("not-minus-100", t_zero),
+        ("not-minus-100", t_minus_one),
     ],
     "whole_word_mask": [
         ("by-piece", w_pieces),

@@ -332,6 +332,10 @@ def d_sorted(texts):
     return np.unique(texts).tolist()
 
 
+def d_set(texts):
+    return list(set(texts))
+
+
 def d_last(texts):
     return list(dict.fromkeys(texts[::-1]))[::-1]
 
@@ -550,6 +554,7 @@ WRONG = {
     ],
     "deduplicate": [
         ("order-lost", d_sorted),
+        ("order-lost", d_set),
         ("last-kept", d_last),
         ("neighbours-only", d_groupby),
         ("all-copies-dropped", d_unique_only),
