@@ -108,7 +108,7 @@ def learning_rates(n_batches, accumulate, warmup_steps, lr, *, steps_with_batche
         if steps_with_batches or batch % accumulate == 0: step += 1
     return rates
 
-# %% ../../nbs/homework/bank_50_schedule.ipynb #aead3a38
+# %% ../../nbs/homework/bank_50_schedule.ipynb #615db083
 rates_mistakes = [
     Mistake('steps-with-batches', 'the schedule moves with every batch',
             'Your rates, {got}, still jump {accumulate} steps of the schedule from one update to the next, '
@@ -131,5 +131,5 @@ rates_mistakes = [
 rates_exercise = Exercise(
     learning_rates, SCHEDULE, [dict(n_batches=b, accumulate=a, warmup_steps=w, lr=1.) for b,a,w in (
         (4, 2, 0), (3, 1, 0), (8, 2, 1), (12, 3, 2), (8, 4, 0))],
-    rates_mistakes, valid=lambda i: i['accumulate'] > 1 and i['n_batches'] % i['accumulate'] == 0 and
+    rates_mistakes, valid=lambda i: i['accumulate'] > 0 and i['n_batches'] % i['accumulate'] == 0 and
     0 <= i['warmup_steps'] <= i['n_batches'] // i['accumulate'] > 1, stars=2)
