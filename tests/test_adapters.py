@@ -1,8 +1,10 @@
 "Lesson 55 beyond its notebook: LoRA beside PEFT's, merged, on other models, and what is refused."
-import copy
+import copy, json
 
+import numpy as np
 import pytest, torch
 
+from benchmarks.bench import results
 from course_lm.adapters import LoRA, add_lora, merge_lora
 from course_lm.data import python_docs, train_tokenizer
 from course_lm.finetuning import train_loop
@@ -133,3 +135,50 @@ def test_what_is_refused(models):
     with pytest.raises(ValueError, match='rank'): add_lora(one(), rank=0)
     with pytest.raises(ValueError, match='alpha'): add_lora(one(), alpha=0)
     with pytest.raises(TypeError, match='targets'): add_lora(one(), targets='c_attn')
+
+
+@pytest.fixture(scope='module')
+def record():
+    return json.loads((results / 'adapters.json').read_text(encoding='utf-8'))
+
+
+def chosen(record, method): return [r for r in record['runs'] if r['method'] == method
+                                    and r['rate'] == record['rates'][method]]
+
+
+def test_rates_of_the_record_are_chosen_on_validation_text_with_a_worse_one_on_each_side(record):
+    seeds = record['settings']['seeds']
+    for method, rate in record['rates'].items():
+        assert [r['seed'] for r in chosen(record, method)] == seeds
+        first = [r for r in record['runs'] if r['method'] == method and r['seed'] == seeds[0]]
+        tried = {r['rate']: r['valid'] for r in first}
+        assert rate == min(tried, key=tried.get) and min(tried) < rate < max(tried)
+    assert record['machine']['date'] and record['cpu_seconds'] < 1200
+
+
+def test_what_the_lesson_says_of_its_record(record):
+    untouched = record['untouched']
+    gain, lost = {}, {}
+    for method in record['rates']:
+        runs = chosen(record, method)
+        gain[method] = sum(untouched['test'] - r['test'] for r in runs) / len(runs)
+        lost[method] = sum(r['reviews'] - untouched['reviews'] for r in runs) / len(runs)
+    ranks = [f'LoRA, rank {rank}' for rank in (1, 4, 16)]
+    assert gain[ranks[0]] < gain[ranks[1]] < gain[ranks[2]] < gain['last block'] < gain['full']
+    assert .65 < gain[ranks[1]] / gain['full'] < .85
+    assert lost[ranks[1]] > .95*lost['full'] and lost['rehearsal'] < lost['full']
+    tenfold = [round(record['rates'][rank] / record['rates']['full'], 6) for rank in ranks[1:]]
+    assert tenfold == [10, 10]
+    for a, b in [(a, b) for a in chosen(record, 'full') for r in ranks for b in chosen(record, r)]:
+        if a['seed'] == b['seed']: assert lost_at(a['path']) < lost_at(b['path'])
+    slow = {(r['method'], r['rate']): r for r in record['runs'] if r['seed'] == 0}
+    assert slow['full', 1e-4]['reviews'] < slow['full', 3e-4]['reviews'] - .05
+    assert slow['rehearsal', 3e-4]['reviews'] < slow['rehearsal', 1e-3]['reviews'] - .05
+
+
+def lost_at(path, gain=.25):
+    "Bits lost on its own writing where the gain on validation text is `gain`."
+    valid, own = (np.array([now[k] for now in path]) for k in ('valid', 'own'))
+    until = valid.argmin() + 1
+    assert valid[0] - valid.min() >= gain
+    return np.interp(gain, (valid[0] - valid)[:until], (own - own[0])[:until])
