@@ -54,7 +54,7 @@ def _fill(report, found): # a finding into a report
     report.mistake, report.title, report.message, report.hints = found
     return report
 def _right(exercise, outs):
-    found = [finding(key) for key in beside(outs)]
+    found = [finding(key, 'The answers are right. ') for key in beside(outs)]
     n = len(exercise.inputs)
     title = f'{n} input{"s"*(n != 1)}' + (f', including {exercise.covers}' if exercise.covers else '')
     if not found: return Report(exercise.name, True, title=title)
@@ -105,6 +105,9 @@ def _not_named(box, outs, known, verdict):
     elif outs[i].kind != 'unfit' and key != 'none':
         best = best[0], Gone(finding(key, error=outs[i].error).title), best[2]
     report.example = Example(*best)
+    if not key and beside(outs):
+        key, text = beside(outs)[0], f'The answer is wrong. {text} '
+        report.also = report.also[1:]
     if key: _fill(report, finding(key, text, outs[i].error))
     else: report.title, report.message = "not what we expected, and we can't tell why", text
     report.picture = _picture(exercise, report.example) if outs[i].kind == 'value' else ''

@@ -54,12 +54,12 @@ FINDINGS |= dict(
 # %% ../../nbs/homework/findings.ipynb #99232425
 FINDINGS |= dict(
     arguments=Finding('changed-arguments', 'it changes its arguments',
-        'The answers are right. But after the call, what was passed is no longer what it was.', (
+        '{text}After the call, what was passed is no longer what it was.', (
         'Which line writes into what was passed?',
         'Whoever calls your function still needs the data.',
         'Copy first: `list(x)`, `x.copy()` or `x.clone()`.')),
     seed=Finding('global-seed', 'it resets the global seed',
-        'The answers are right. But whatever is random after a call starts from the same place.', (
+        '{text}Whatever is random after a call starts from the same place.', (
         'Which line sets a seed?',
         'A generator of its own gives the same numbers, and leaves the global stream alone.',
         'Use `random.Random(seed)`, `np.random.default_rng(seed)` or a `torch.Generator()`.')))
