@@ -112,6 +112,8 @@ def _not_named(box, outs, known, verdict):
     else: report.title, report.message = "not what we expected, and we can't tell why", text
     report.picture = _picture(exercise, report.example) if outs[i].kind == 'value' else ''
     return report
+
+# %% ../../nbs/homework/checking.ipynb #4b7d680e
 _LATER = 'On this input, your function is right when nothing was called before, and wrong otherwise.'
 def _only_later(exercise, box, i, best): # is it right when it is called first?
     if not i or exercise.accept: return False
