@@ -283,8 +283,8 @@ class RunResult(_Answers):
     chosen_on:Text=None # split on which an epoch or a setting was chosen; None: nothing was
     n_params:Natural=0 # trained parameters
     seconds:NotNegative=0. # of training
-    history:list=field(default_factory=list) # one dict an evaluation
-    losses:list=field(default_factory=list) # one float an update
+    history:list[dict]=field(default_factory=list) # one dict an evaluation
+    losses:list[float]=field(default_factory=list) # one float an update
     settings:dict=field(default_factory=dict) # what to write down to do it again
     reviews:str='' # fingerprint of the texts that were scored
     machine:str=field(default_factory=machine) # where

@@ -167,6 +167,12 @@ def test_numbers_that_mean_nothing():
     assert guess_bits(0, [], 0, ids) == pytest.approx(np.log2(3)) and not LMScore(0., 0).tokens
 
 
+@pytest.mark.parametrize("wrong", [frame, np.ones((2, 3)), object()], ids=["frame", "array", "object"])
+def test_what_takes_no_chunks(wrong):
+    for cut in (chunk_dataset, pack_dataset):
+        with refused("model=", error=TypeError): cut([[1, 2, 3]], 2, model=wrong)
+
+
 def test_a_game_fits_its_text():
     lm = NGramLM(1).fit([0, 1])
     mistakes = {"vocab": ([0, 1, 5, 1, 0, 1], ["a", "b"], {"m": lm}), "models": ([0]*6, ["a"], {"m": 3}),

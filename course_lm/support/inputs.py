@@ -17,7 +17,7 @@ import numpy as np
 
 from .checks import (
     LOOK, Count, Flag, OneOf, Refused, Text, WrongType, Whole, as_number, checked, is_a, kind)
-from .kinds import Model, Scorable, TokenIds, Tokenizer
+from .kinds import Function, Model, TokenIds, Tokenizer
 from .machine import quiet
 
 # %% ../../nbs/support/inputs.ipynb #f9753812
@@ -55,8 +55,9 @@ def Takes(value): # as it was passed; a number as an int
     if value is None: return None
     if as_number(value) is not None: return Count.check(value)
     if isinstance(value, str): raise WrongType('load it first: model, tokenizer = load_lm(name)')
-    if isinstance(value, (bool, bytes, list, tuple, Mapping)): raise WrongType
-    return value
+    told = 'config', 'model_type', 'n_positions', 'max_position_embeddings', 'model_max_length'
+    if callable(value) or any(hasattr(value, name) for name in told): return value
+    raise WrongType
 
 def max_length_of(
     *of, # models, configurations, tokenizers or numbers; None says nothing
@@ -233,7 +234,7 @@ def check_causal(model, reason): # reason: what becomes of other models
 # %% ../../nbs/support/inputs.ipynb #causal-fn
 @checked
 def is_causal(
-    model:Scorable, # any
+    model:Model|Function, # any
     trained:Flag=False, # True: its own loss will be used
 )->bool:
     "Is position t of a model asked for token t+1, which it cannot see? Errors as in `lm_kind`."
