@@ -54,10 +54,9 @@ def Takes(value): # as it was passed; a number as an int
     "a model, a configuration, a tokenizer or a number of tokens"
     if value is None: return None
     if as_number(value) is not None: return Count.check(value)
-    if isinstance(value, str): raise WrongType('load it first: model, tokenizer = load_lm(name)')
     told = 'config', 'model_type', 'n_positions', 'max_position_embeddings', 'model_max_length'
     if callable(value) or any(hasattr(value, name) for name in told): return value
-    raise WrongType
+    raise WrongType('load it first: model, tokenizer = load_lm(name)' if isinstance(value, str) else '')
 
 def max_length_of(
     *of, # models, configurations, tokenizers or numbers; None says nothing
