@@ -126,6 +126,11 @@ def _limit(memory):
     for name,n in limits.items():
         try: resource.setrlimit(getattr(resource, name), (n, n))
         except (AttributeError, ValueError, OSError): continue
+def _end_with(parent):
+    "Linux can end a child when its parent ends, even a killed one; elsewhere the limit of CPU time does."
+    try: ctypes.CDLL(None).prctl(1, int(signal.SIGKILL)) # PR_SET_PDEATHSIG
+    except (AttributeError, OSError): return
+    if os.getppid() != parent: os._exit(5)
 def _no_network():
     "No network where the system allows to give it up; and none for Python anywhere."
     socket = sys.modules.get('socket')
@@ -205,10 +210,12 @@ class Sandbox:
             try: stream.flush()
             except Exception: continue
         with warnings.catch_warnings(record=True): # of forking beside threads: the child has none
+            parent = os.getpid()
             self.pid = os.fork()
         if not self.pid:
             try:
                 os.setpgid(0, 0)
+                _end_with(parent)
                 _settle({their_in, their_out}, self.folder, self.memory)
                 _serve(self.exercise, self.fn, their_in, their_out)
             finally: os._exit(5)

@@ -492,3 +492,30 @@ def test_in_a_notebook(tmp_path):
 def test_arguments_are_made_afresh():
     a, b = arguments(TOY, INPUTS[1]), arguments(TOY, INPUTS[1])
     assert a == b and a[0] is not b[0] and a[0] is not INPUTS[1]["rows"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_killed_check_leaves_no_process_behind(tmp_path):
+    told = tmp_path / "pid"
+    script = f"""
+import os, time
+from course_lm.homework import check
+def chunk(docs, chunk_size, eos):
+    open({str(told)!r}, 'w').write(str(os.getpid()))
+    while True: pass
+check.chunk(chunk)
+"""
+    run = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL,
+                           cwd=Path(__file__).parents[2])
+    for _ in range(600):
+        if told.exists() and told.read_text(): break
+        time.sleep(.1)
+    child = int(told.read_text())
+    os.kill(child, 0)
+    run.kill()
+    run.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{child}").exists(): return
+        time.sleep(.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the function goes on without its check")
