@@ -25,7 +25,7 @@ from course_lm.denoising import SentencePermutation, WholeWordMasking
 from course_lm.labels import BertMasking, LMCollator
 from course_lm.policies import split_leak
 from course_lm.releasing import split_documents
-from course_lm.reviews import lexicon_score, reviews
+from course_lm.reviews import reviews
 from course_lm.scratch import compression_baseline, deduplicate
 from course_lm.streaming import chunk_stream
 from course_lm.support.files import fingerprint, text_key
@@ -52,7 +52,6 @@ show('leaks', leak_report(parts))
 show('splits', [[*s[k]['text']] for s in (parts, by_movie) for k in s])
 show('documents', split_documents([dict(text=d, file='a', movie=f'm{i}', labelled=False)
                                    for i, d in enumerate(python_docs()[:400])], seed=1))
-show('lexicon', [lexicon_score(t) for t in some['text']])
 show('pairs', length_matched_pairs(docs[:30], docs[30:], n=5, longest=100, seed=1))
 show('fit', [tokenizer_fit(docs, tok), byte_ngram_bits(docs, order=3, most=4000)])
 show('xz', compression_baseline(docs[0]))
