@@ -24,7 +24,7 @@ def markdown(nb) -> str:
     for here, there in {"](images/": "](nbs/images/", 'src="images/': 'src="nbs/images/',
                         "](../": "]("}.items():
         text = text.replace(here, there)
-    text = re.sub(r"\]\(((?:\d\d|support/)\w*\.ipynb[^)]*)\)", r"](nbs/\1)", text)
+    text = re.sub(r"\]\(((?:\d\d|support/|homework/)\w*\.ipynb[^)]*)\)", r"](nbs/\1)", text)
     first = "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->"
     return f"{first}\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
