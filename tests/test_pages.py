@@ -64,3 +64,24 @@ def test_a_page_has_the_alternative_text_of_its_picture(tmp_path):
     to_html(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count('alt="A line that falls &amp; &lt;rises&gt;."') == 2
+
+
+def minutes_said(name):
+    "Minutes of reading that a lesson gives, or those of a sheet's exercises together."
+    cells = json.loads((nbs / name).read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    read = re.search(r"\*\*Reading\*\* (\d+) minutes", text)
+    return int(read[1]) if read else sum(map(int, re.findall(r"^\*(\d+) minutes\*", text, re.M)))
+
+
+def test_the_syllabus_for_teachers_adds_up():
+    rows = re.findall(r"^\| \d+ \| (\d) (.*?)\| (\d+) \| (\d+) \| ?(\d*) ?\|$",
+                      (nbs / "teaching.md").read_text(encoding="utf-8"), re.M)
+    assert [row[0] for row in rows] == [*"01234567"]
+    for lesson, named, core, further, homework in rows:
+        main, more = (re.findall(r"\((\d\d_\w+\.ipynb)\)", part) for part in named.split("further"))
+        there = sorted(p.name for p in nbs.glob(f"{lesson}?_*.ipynb"))
+        assert sorted(main + more) == there, f"lesson {lesson}"
+        said = sum(map(minutes_said, main)), sum(map(minutes_said, more))
+        assert said == (int(core), int(further)), f"lesson {lesson}"
+        if lesson != "0": assert minutes_said(f"homework/{lesson}0_homework.ipynb") == int(homework)
