@@ -82,7 +82,7 @@ def stored_outputs() -> list[str]:
 
 def test_files() -> list[Path]:
     "All but those that need a browser."
-    return sorted(p for p in (root / "tests").rglob("test_*.py") if "browser" not in p.parts)
+    return sorted(p for p in (root / "tests").rglob("test_*.py") if not {"browser", "site"} & {*p.parts})
 
 
 def module(path: Path) -> str: return ".".join(path.relative_to(root).with_suffix("").parts)

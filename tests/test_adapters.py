@@ -24,7 +24,9 @@ def models():
 def batch(model, rows=4, length=12):
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, model.config.vocab_size, (rows, length), generator=generator)
-    return dict(input_ids=ids, labels=ids)
+    if model.config.model_type == 'gpt2': return dict(input_ids=ids, labels=ids)
+    hidden = torch.arange(length).expand(rows, -1) % 3 == 0 # what a masked model is asked for, it must not read
+    return dict(input_ids=ids.masked_fill(hidden, 4), labels=ids.masked_fill(~hidden, -100))
 
 
 def loras(model): return [m for m in model.modules() if isinstance(m, LoRA)]

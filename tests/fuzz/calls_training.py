@@ -3,6 +3,7 @@ import copy
 
 import torch
 
+from course_lm.adapters import LoRA, add_lora
 from course_lm.checkpoints import Checkpoints
 from course_lm.finetuning import Recipe, ShuffledBatches, TrainingRun, train_loop
 from course_lm.labels import CausalLabels
@@ -16,7 +17,18 @@ CHANGES = dict(lr=1e-3, epochs=1, n_steps=2, accumulate=1, schedule="one_cycle",
                criterion="valid_loss", seed=1)
 
 
-def calls(w): return [*parts(w), *histories(w), *loops(w), *checkpoints(w), *pretraining(w), *releasing(w)]
+def calls(w): return [*adapters(w), *parts(w), *histories(w), *loops(w), *checkpoints(w), *pretraining(w), *releasing(w)]
+
+
+def adapters(w):
+    linear = torch.nn.Linear(4, 3)
+    rows = torch.ones(2, 4)
+    beside = dict(base=linear, rank=2, alpha=4, generator=torch.Generator())
+    yield Call("adapters:LoRA", beside, then=lambda made: made(rows))
+    yield Call("adapters:LoRA.forward", dict(x=rows), on=LoRA(linear, 2))
+    add = dict(model=copy.deepcopy(w.lm), rank=2, alpha=4, targets=["c_attn"], seed=1)
+    yield Call("adapters:add_lora", add)
+    yield Call("adapters:merge_lora", dict(model=add_lora(copy.deepcopy(w.lm))))
 
 
 def parts(w):
