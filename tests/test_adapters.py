@@ -25,7 +25,7 @@ def batch(model, rows=4, length=12):
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, model.config.vocab_size, (rows, length), generator=generator)
     if model.config.model_type == 'gpt2': return dict(input_ids=ids, labels=ids)
-    hidden = torch.arange(length).expand(rows, -1) % 3 == 0 # what a masked model is asked for, it must not read
+    hidden = torch.arange(length).expand(rows, -1) % 3 == 0 # asked for, so not to be read
     return dict(input_ids=ids.masked_fill(hidden, 4), labels=ids.masked_fill(~hidden, -100))
 
 

@@ -17,7 +17,9 @@ CHANGES = dict(lr=1e-3, epochs=1, n_steps=2, accumulate=1, schedule="one_cycle",
                criterion="valid_loss", seed=1)
 
 
-def calls(w): return [*adapters(w), *parts(w), *histories(w), *loops(w), *checkpoints(w), *pretraining(w), *releasing(w)]
+def calls(w):
+    groups = adapters, parts, histories, loops, checkpoints, pretraining, releasing
+    return [call for group in groups for call in group(w)]
 
 
 def adapters(w):
