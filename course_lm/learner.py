@@ -25,7 +25,7 @@ from .labels import LabelStrategy, LMCollator, show_batch_labels
 from .models import layer_groups, save_lm
 from .perplexity import Perplexity, TokenAccuracy, token_nll
 from .predictions import show_predictions
-from .support.checks import Count, Flag, NewFolder, Seed, Text, checked
+from .support.checks import Count, Flag, NewFolder, Seed, checked
 from .support.inputs import is_causal
 from .support.kinds import Device, LanguageModel, Tokenizer, TrainValid
 from .support.randomness import epoch_order
@@ -117,9 +117,9 @@ class LMLearner(Learner):
         batch = (self.dls[ds_idx] if dl is None else dl).one_batch()[0]
         display(show_predictions(self.lm, self.dls.train.tokenizer, batch, n=max_n))
 
-    def export(self, fname:Text='export'):
+    def export(self, fname:NewFolder=None): # None: export
         "A folder that `load_lm` reads, in place of fastai's pickle."
-        return save_lm(self.lm, self.dls.train.tokenizer, self.path/fname)
+        return save_lm(self.lm, self.dls.train.tokenizer, self.path/(fname or 'export'))
 
 # %% ../nbs/56_fastai_learner.ipynb #8a075454
 @checked

@@ -173,4 +173,4 @@ def test_chunk_matrix_refuses():
         ChunkMatrix(Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
     with pytest.raises(ValueError, match="only \\['text'\\]"):
         ChunkMatrix(Dataset.from_dict({"text": ["a"]}))
-    with pytest.raises(ValueError, match=re.escape("shape (5,)")): ChunkMatrix(np.arange(5))
+    with pytest.raises(TypeError, match=re.escape("shape (5,)")): ChunkMatrix(np.arange(5))

@@ -111,6 +111,13 @@ def _take(parts, tokens):
         if n >= tokens: break
     return held, n
 
+# %% ../../nbs/support/arrow.ipynb #fits-def
+def check_fits(dtype, **ids): # name of an argument: its id, or None
+    "Raises `ValueError` for an id that the numbers of a corpus are too small for."
+    for name,i in ids.items():
+        if i is None or np.dtype(dtype).kind not in 'iu' or i <= np.iinfo(dtype).max: continue
+        raise ValueError(f'{name}={i} is more than the {dtype} of the ids can hold')
+
 # %% ../../nbs/support/arrow.ipynb #insert-def
 def _insert(pieces, eos_id, at_once=1<<22):
     "The stream with EOS in it, in arrays of about `at_once` tokens."
@@ -136,12 +143,6 @@ def _ended(pieces, eos_id):
     return some > 0
 
 # %% ../../nbs/support/arrow.ipynb #whole-def
-def check_fits(dtype, **ids): # name of an argument: its id, or None
-    "Raises `ValueError` for an id that the numbers of a corpus are too small for."
-    for name,i in ids.items():
-        if i is None or np.dtype(dtype).kind not in 'iu' or i <= np.iinfo(dtype).max: continue
-        raise ValueError(f'{name}={i} is more than the {dtype} of the ids can hold')
-
 def _whole(tokens, size, step):
     "How many whole windows of `size` start `step` tokens apart."
     return max(0, (tokens-size)//step + 1)

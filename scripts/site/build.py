@@ -16,7 +16,7 @@ def linked(text: str, place: str) -> str:
     "Markdown whose links lead to pages of the site, or to the repository."
     text = "\n".join(line for line in text.split("\n") if "colab-badge.svg" not in line)
     up = "../" * place.count("/")
-    text = re.sub(r"\]\((?:\.\./)+nbs/", f"]({up}", text)
+    text = re.sub(r"\]\((?:\.\./)+nbs/", f"]({up}", text).replace(f"]({source_of}nbs/", f"]({up}")
     for file, name in extra_pages.items():
         text = re.sub(rf"\]\((?:\.\./)*{re.escape(file)}", f"]({up}{name}", text)
 
@@ -42,6 +42,10 @@ def code_cell(cell: dict, place: str, last: bool):
     cell = dict(cell, source=shown, metadata={})
     plumbing = last and {"export", "exporti"} & set(said) or only_imports(shown)
     if plumbing: cell["metadata"]["tags"] = ["hide-input"]
+    for o in cell["outputs"]: # a link that a page of Jupyter would follow
+        if "text/html" in o.get("data", {}):
+            shown_html = "".join(o["data"]["text/html"])
+            o["data"]["text/html"] = re.sub(r'(href="[\w./]+)\.ipynb', r"\1.html", shown_html)
     if any("image/png" in o.get("data", {}) for o in cell["outputs"]):
         cell["metadata"]["mystnb"] = {"image": {"alt": said.get("fig-alt", "")}}
     return cell
@@ -55,7 +59,9 @@ def only_imports(source: str) -> bool:
 
 
 def copy_notebook(path: Path, out: Path) -> None:
-    nb = json.loads(path.read_text(encoding="utf-8"))
+    sheet = root / "course_lm" / "homework" / "sheets" / path.name # without the solutions
+    as_read = sheet if path.parent.name == "homework" and sheet.exists() else path
+    nb = json.loads(as_read.read_text(encoding="utf-8"))
     place, cells, last = path.relative_to(nbs).as_posix(), [], False
     for cell in nb["cells"]:
         if cell["cell_type"] == "markdown":
