@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup
 root = Path(__file__).resolve().parents[2]
 site = root / "_site"
 pages = sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))
-read = [p for p in pages if p not in ("genindex.html", "search.html", "py-modindex.html")]
+read = [p for p in pages if p not in ("genindex.html", "search.html") and "_static" not in p]
 TERMS = ["perplexity", "chunk", "collator", "masked", "tokenizer", "checkpoint", "smoothing", "entropy",
          "padding", "calibration"]
 
