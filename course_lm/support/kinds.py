@@ -150,6 +150,7 @@ def EqualRows(value):
 @kind
 def OneCorpus(value):
     "rows of token ids: a Dataset with input_ids, or a list of documents"
+    if value is None: raise WrongType
     if is_a(value, 'DatasetDict', 'IterableDatasetDict', 'IterableDataset'):
         raise WrongType(f"it is a {type(value).__name__}: pass one Dataset, as in ds['train']")
     return Rows.check(value) if hasattr(value, 'column_names') or len(value or ()) else value

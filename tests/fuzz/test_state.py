@@ -47,7 +47,8 @@ def breaks(model, at):
     finally: del model.forward
 
 
-CHANGES = ("layer_groups", "add_tokens", "fix_pad", "lm_optimizer", "assert_same_backbone", "save_lm")
+CHANGES = ("layer_groups", "add_tokens", "fix_pad", "lm_optimizer", "assert_same_backbone", "save_lm",
+           "add_lora", "merge_lora")
 
 
 # Draws from the caller's stream where no seed is given; works on a copy, with the first one's `forward`.
