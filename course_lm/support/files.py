@@ -7,7 +7,7 @@ __all__ = ['check_folder', 'whole_folder', 'fingerprint', 'text_key']
 
 # %% ../../nbs/support/files.ipynb #imports
 import ctypes, errno, hashlib, json, math, os, re, secrets, shutil, stat, sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .checks import checked
@@ -146,7 +146,15 @@ def _two_renames(new, path):
         raise
     shutil.rmtree(aside, ignore_errors=True)
     return True
-def _put(new, path):
+def _inode(path):
+    try: return path.stat().st_ino
+    except OSError: return None
+def _back_if_strange(new, path):
+    try: return check_folder(new)
+    except ValueError:
+        _exchange(new, path) # somebody put a file there a moment ago: all as it was
+        raise
+def _put(new, path, held=None): # held: the inode that we have locked at `path`
     "Put the folder `new` where `path` is. What was there is in `new` afterwards, or gone."
     for _ in range(100):
         try:
@@ -155,10 +163,9 @@ def _put(new, path):
         except OSError as e:
             if e.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES): raise
         if _exchange(new, path):
-            try: return check_folder(new)
-            except ValueError:
-                _exchange(new, path) # somebody put a file there a moment ago: all as it was
-                raise
+            if held is not None and _inode(new) == held: return _back_if_strange(new, path)
+            with _locked(new) as mine: # what came out is another writer's
+                return None if mine is False else _back_if_strange(new, path) # False: somebody clears it
         if _two_renames(new, path): return
     raise OSError(f'{path} is replaced by others all the time: it was not written')
 
@@ -182,7 +189,8 @@ def _is_left(folder):
     try: empty = not folder.is_symlink() and not any(folder.iterdir())
     except OSError: return False # a file, or gone
     if empty or not (folder/_marker).is_file(): return empty
-    return not _sizes(folder) or _stranger(folder) is None
+    try: return not _sizes(folder) or _stranger(folder) is None
+    except OSError: return False # another writer has just cleared it
 def clear(
     folder, # where writers were at work
     name=None, # of the folder that they wrote; None: of any
@@ -194,7 +202,8 @@ def clear(
         path = folder/(name or found[1])
         with _locked(left) as mine:
             if not mine: continue
-            if found[2] and is_whole(left) and not path.exists(): left.rename(path)
+            if found[2] and is_whole(left) and not path.exists():
+                with suppress(OSError): left.rename(path) # unless another writer is there first
             else: shutil.rmtree(left, ignore_errors=True)
 def is_there(
     path, # a folder
@@ -238,7 +247,7 @@ def whole_folder(
         (new/_marker).write_text(told, encoding='utf-8')
         for p in [*new.rglob('*'), new]: _sync(p)
         check_folder(path, name)
-        with _locked(path): _put(new, path)
+        with _locked(path) as mine: _put(new, path, _inode(path) if mine else None)
         _sync(path.parent)
 
 # %% ../../nbs/support/files.ipynb #file-code
