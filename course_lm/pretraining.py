@@ -176,7 +176,6 @@ class PretrainingRun(TrainingRun):
         r, h = self.recipe, self.history
         return r.lr*lr_factor(step, h.n_steps, r.schedule, r.warmup_steps, h.decay_steps)
 
-    def check_gradients(self): pass # ModernBERT's decoder takes no part where no token of a share is scored
     def finish(self):
         if self.recipe.keep_best and self.best: self.model.load_state_dict(self.best)
         return self.history
