@@ -29,6 +29,25 @@ def mtok():
     return train_tokenizer(SENTENCES, 300, masked=True)
 
 
+@pytest.fixture(scope="module")
+def docs():
+    "150 chapters of the manual that ships."
+    from course_lm.data import python_docs
+    return python_docs()[:150]
+
+
+@pytest.fixture(scope="module")
+def small(docs):
+    "A tokenizer of 400 tokens trained on `docs`, and their ids in chunks of 32."
+    import numpy as np
+
+    from course_lm.chunking import chunk_ids
+    from course_lm.data import train_tokenizer
+    tok = train_tokenizer(docs, 400)
+    ids = np.concatenate([np.array([*i, tok.eos_token_id], np.uint16) for i in tok(docs)["input_ids"]])
+    return tok, chunk_ids(ids, 32)
+
+
 @pytest.fixture
 def one_thread():
     "PyTorch with one thread while a test runs: the same sums in the same order."

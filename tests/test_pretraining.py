@@ -9,7 +9,7 @@ import torch
 
 from course_lm.checkpoints import Checkpoints
 from course_lm.chunking import chunk_ids
-from course_lm.data import python_docs, train_tokenizer
+from course_lm.data import train_tokenizer
 from course_lm.finetuning import decay_groups, lm_optimizer
 from course_lm.labels import BertMasking
 from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config
@@ -19,18 +19,6 @@ from course_lm.releasing import cut, encode
 
 root = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(scope='module')
-def docs():
-    return python_docs()[:150]
-
-
-@pytest.fixture(scope='module')
-def small(docs):
-    tok = train_tokenizer(docs, 400)
-    ids = np.concatenate([np.array([*i, tok.eos_token_id], np.uint16) for i in tok(docs)['input_ids']])
-    return tok, chunk_ids(ids, 32)
 
 
 def shape(tok, make=tiny_gpt_config, **kw):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lm.chunking import chunk_ids
-from course_lm.data import python_docs, train_tokenizer
+from course_lm.data import train_tokenizer
 from course_lm.models import new_model, save_lm, tiny_gpt_config
 from course_lm.pretraining import pretrain
 from course_lm.releasing import (
@@ -23,18 +22,6 @@ from tests.test_pretraining import run, shape
 from tests.test_train_tiny import corpus_folder
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.fixture(scope='module')
-def docs():
-    return python_docs()[:150]
-
-
-@pytest.fixture(scope='module')
-def small(docs):
-    tok = train_tokenizer(docs, 400)
-    ids = np.concatenate([np.array([*i, tok.eos_token_id], np.uint16) for i in tok(docs)['input_ids']])
-    return tok, chunk_ids(ids, 32)
 
 
 def test_held_out_movies_are_not_read(docs, tmp_path):
