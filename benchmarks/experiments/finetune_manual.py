@@ -1,12 +1,14 @@
 """Lesson 5 measured: tiny-gpt learns Python's manual from 30, 120 or 480 paragraphs. What does it forget?
 
-    python -m benchmarks.experiments.finetune_manual --reviews PATH    # about four minutes on one core
+    python -m benchmarks.experiments.finetune_manual --reviews PATH    # about nine minutes on one core
 
 PATH is a folder of IMDb as parquet, with a column movie. Untouched, fine-tuned, and the same shape from
-random weights. The round is chosen on validation paragraphs, the manual's figures come from test paragraphs,
-and what was forgotten is measured on reviews of movies that the model has not read about. One more run mixes
-the model's own writing (home.json) into the paragraphs. Settings are fixed below. Prints a table and keeps it
-in benchmarks/results/finetune_manual.json with machine, versions and date.
+random weights. Each of the two gets one of several rates, the one that does best on validation paragraphs when
+it learns from 120. The round is chosen on validation paragraphs, too; the manual's figures come from test
+paragraphs, and what was forgotten is measured on reviews of movies that the model has not read about. One
+more run mixes the model's own writing (home.json) into the paragraphs, at the rate of the fine-tuned model. What
+learns from 120 paragraphs does so with three seeds: of the order of the batches, and of random weights.
+Prints a table and keeps it in benchmarks/results/finetune_manual.json with machine, versions and date.
 """
 
 import argparse, time
@@ -19,9 +21,10 @@ SETTINGS = dict(
     chunk_size=64,
     batch_size=8,
     rounds={30: 10, 120: 6, 480: 4},
-    rates={'fine-tuned': 1e-3, 'from scratch': 3e-3},
+    rates={'fine-tuned': (1e-4, 3e-4, 1e-3, 3e-3), 'from scratch': (1e-3, 3e-3, 1e-2)}, # to choose from
+    chosen_with=120, # paragraphs, and the first seed
     held_out_reviews=100,
-    seed=42,
+    seeds={30: [42], 120: [42, 43, 44], 480: [42]},
 )
 
 
@@ -54,68 +57,69 @@ def main(path):
     from course_lm.perplexity import evaluate_lm, token_bytes
 
     tiny, tokenizer = load_lm('tiny')
-    n_bytes, rounds = token_bytes(tokenizer), SETTINGS['rounds']
+    n_bytes, rounds, first = token_bytes(tokenizer), SETTINGS['rounds'], SETTINGS['chosen_with']
+    shape = tiny_gpt_config(tokenizer, n_layer=4, n_head=6, n_embd=192, max_length=256)
 
     def cut(texts):
         return chunk_dataset(tokenize_dataset(texts, tokenizer), SETTINGS['chunk_size'])
 
-    paragraphs, (_, valid, test) = {n: manual(n)[0] for n in rounds}, manual(min(rounds))
+    paragraphs, (_, valid, test) = {n: cut(manual(n)[0]) for n in rounds}, manual(min(rounds))
     held_out = {'manual': cut(test), 'reviews': cut(held_out_reviews(path, SETTINGS['held_out_reviews']))}
     valid = cut(valid)
-
-    def load(chunks):
-        return lm_loaders(
-            (chunks, valid), tokenizer, batch_size=SETTINGS['batch_size'], seed=SETTINGS['seed']
-        )
-
     tests = {k: lm_loaders((valid, v), tokenizer, batch_size=16)[1] for k, v in held_out.items()}
 
-    def row(name, model, n=0, seconds=0.0, **more):
+    def row(name, model, **more):
         scores = {k: evaluate_lm(model, v, n_bytes=n_bytes) for k, v in tests.items()}
         found = dict(
             model=name,
-            paragraphs=n,
-            manual=round(scores['manual'].bits_per_byte, 3),
-            reviews=round(scores['reviews'].bits_per_byte, 3),
+            **{k: round(score.bits_per_byte, 3) for k, score in scores.items()},
             perplexity_manual=round(scores['manual'].perplexity, 1),
-            cpu_seconds=round(seconds),
             **more,
         )
         print(found, flush=True)
         return found
 
-    rows = [row('untouched', tiny)]
-
-    def train(kind, model, n, texts, name=None):
+    def train(kind, chunks, n, lr, seed):
+        model = load_lm('tiny')[0] if kind == 'fine-tuned' else new_model(shape, seed=seed)
         began = time.process_time()
+        loaders = lm_loaders((chunks, valid), tokenizer, batch_size=SETTINGS['batch_size'], seed=seed)
         history = train_loop(
-            model,
-            *load(cut(texts)),
-            epochs=rounds[n],
-            lr=SETTINGS['rates'][kind],
-            keep_best=True,
-            progress=False,
+            model, *loaders, epochs=rounds[n], lr=lr, seed=seed, keep_best=True, progress=False
         )
-        rows.append(
-            row(name or kind, model, n, time.process_time() - began, best_round=history.best['epoch'])
-        )
+        return model, history.best, round(time.process_time() - began)
 
-    for n, texts in paragraphs.items():
-        train('fine-tuned', load_lm('tiny')[0], n, texts)
-        train(
-            'from scratch',
-            new_model(tiny_gpt_config(tokenizer, n_layer=4, n_head=6, n_embd=192, max_length=256)),
-            n,
-            texts,
-        )
-    own, wanted = [], len(cut(paragraphs[120]))
+    def choose(kind):
+        "For each rate the best loss on the validation paragraphs."
+        found = {}
+        for lr in SETTINGS['rates'][kind]:
+            best = train(kind, paragraphs[first], first, lr, SETTINGS['seeds'][first][0])[1]
+            found[lr] = round(best['valid_loss'], 4)
+        print(kind, found, flush=True)
+        return found
+
+    choice = {kind: choose(kind) for kind in SETTINGS['rates']}
+    rates = {kind: min(found, key=found.get) for kind, found in choice.items()}
+    rows = [row('untouched', tiny, paragraphs=0)]
+
+    def add(kind, chunks, n, seed, name=None):
+        model, best, seconds = train(kind, chunks, n, rates[kind], seed)
+        more = dict(paragraphs=n, seed=seed, best_round=best['epoch'], cpu_seconds=seconds)
+        rows.append(row(name or kind, model, **more))
+
+    own, wanted = [], len(paragraphs[first])
     for text in reference_texts('tiny'):
         if own and len(cut(own)) >= wanted:
             break
         own.append(text)
-    train('fine-tuned', load_lm('tiny')[0], 120, paragraphs[120] + own, 'fine-tuned, own writing mixed in')
+    mixed = cut(manual(first)[0] + own)
+    for n, chunks in paragraphs.items():
+        for seed in SETTINGS['seeds'][n]:
+            add('fine-tuned', chunks, n, seed)
+            add('from scratch', chunks, n, seed)
+    for seed in SETTINGS['seeds'][first]:
+        add('fine-tuned', mixed, first, seed, 'fine-tuned, own writing mixed in')
     tokens = {
-        **{str(n): len(cut(v)) for n, v in paragraphs.items()},
+        **{str(n): len(v) for n, v in paragraphs.items()},
         'own writing': len(cut(own)),
         'valid': len(valid),
         **{f'test, {k}': len(v) for k, v in held_out.items()},
@@ -123,6 +127,7 @@ def main(path):
     return dict(
         machine=machine('torch', 'transformers', 'datasets', 'numpy'),
         settings=SETTINGS,
+        choice={kind: {str(lr): loss for lr, loss in found.items()} for kind, found in choice.items()},
         tokens={k: v * SETTINGS['chunk_size'] for k, v in tokens.items()},
         rows=rows,
     )

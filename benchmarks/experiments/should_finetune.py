@@ -20,7 +20,7 @@ from benchmarks.bench import keep, machine, results
 
 LONGEST = 800 # characters of a text: about as long as the model's own writing
 AMOUNTS = {15_000: 20, 60_000: 48} # characters to learn from: updates
-RATES = dict(rates=(1e-3, 3e-3), rates_scratch=(3e-3, 1e-2)) # for the seven corpora
+RATES = dict(rates=(3e-4, 1e-3, 3e-3), rates_scratch=(1e-3, 3e-3, 1e-2)) # for the seven corpora
 SETTINGS = dict(longest=LONGEST, updates=AMOUNTS, pairs=60, scored_texts=30, seed=42, **RATES)
 
 
@@ -32,7 +32,7 @@ class Training:
     "How the three trainings of `compare_starts` are done."
     n_steps: int = 100  # updates of each
     rates: tuple = 1e-3, 2e-3, 3e-3, 5e-3  # of fine-tuning
-    rates_scratch: tuple = 3e-3, 5e-3, 1e-2  # from random weights
+    rates_scratch: tuple = 1e-3, 2e-3, 3e-3, 5e-3, 1e-2  # from random weights
     vocab_size: int = None  # of the own tokenizer; None: `own_vocab_size(train)`, the model's at most
     chunk_size: int = 64  # tokens in an example
     batch_size: int = 8  # examples in a batch
