@@ -3,12 +3,12 @@
     python -m benchmarks.experiments.finetune_manual --reviews PATH    # about nine minutes on one core
 
 PATH is a folder of IMDb as parquet, with a column movie. Untouched, fine-tuned, and the same shape from
-random weights. Each of the two gets one of several rates, the one that does best on validation paragraphs when
-it learns from 120. The round is chosen on validation paragraphs, too; the manual's figures come from test
-paragraphs, and what was forgotten is measured on reviews of movies that the model has not read about. One
-more run mixes the model's own writing (home.json) into the paragraphs, at the rate of the fine-tuned model. What
-learns from 120 paragraphs does so with three seeds: of the order of the batches, and of random weights.
-Prints a table and keeps it in benchmarks/results/finetune_manual.json with machine, versions and date.
+random weights. Each of the two gets one of several rates, the one that does best on validation paragraphs
+when it learns from 120. The round is chosen on validation paragraphs, too; the manual's figures come from
+test paragraphs, and what was forgotten is measured on reviews of movies that the model has not read about.
+One more run mixes the model's own writing (home.json) into the paragraphs, at the rate of the fine-tuned
+model. What learns from 120 paragraphs does so with three seeds: of the order of the batches, and of random
+weights. Prints a table and keeps it in benchmarks/results/finetune_manual.json with machine, versions, date.
 """
 
 import argparse, time
