@@ -9,7 +9,8 @@ readme = here / "README.md"
 settings = ConfigParser()
 settings.read(here / "settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
-extras = {extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "browser", "bench", "site")}
+extras = {extra: cfg[f"{extra}_requirements"].split()
+          for extra in ("dev", "browser", "bench", "site", "real")}
 
 
 def classifiers(cfg):

@@ -11,15 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 from .support.checks import Text, checked
+from .support.machine import cache_path, hub_names, kept_model
 
 # %% ../nbs/99_command_line.ipynb #d7b03d9e
 def _version():
     try: return metadata.version('course_lm')
     except metadata.PackageNotFoundError: return '(not installed)'
-def _cache_dir()->Path: # existing folder
-    p = Path(os.environ.get('COURSE_LM_CACHE') or Path.home()/'.cache'/'course_lm').expanduser()
-    p.mkdir(parents=True, exist_ok=True)
-    return p
 def _short(path): # without the name of whoever works here
     home = str(Path.home())
     return str(path).replace(home, '~', 1) if home != os.sep else str(path)
@@ -44,7 +41,8 @@ def _memory_check():
     except Exception as e: yield 'memory', 'unknown', None, str(e)
 def _cache_check():
     try:
-        folder = _cache_dir()
+        folder = cache_path()
+        folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         ok = os.access(folder, os.W_OK) and free > 2**30
         hint = 'set COURSE_LM_CACHE to a folder with 1 GB of room'
@@ -103,6 +101,11 @@ def _assets(network): # (check, value, ok, hint)
         missing = 'not reachable' if network else 'not in the hub cache'
         hint = f'for {where}: {call} fetches it once you are connected'
         yield f'{kind} {name}', found or missing, True if found else None, hint
+    for name,hub in hub_names.items():
+        found = 'on this machine' if kept_model(name) else ''
+        if network and not found and _on_hub('model', hub): found = 'on the hub'
+        hint = f'for sections "For real": load_lm({name!r}, head) gets it from the hub, or by pip'
+        yield f'model {name}', found or 'not on this machine', True if found else None, hint
 
 # %% ../nbs/99_command_line.ipynb #2f674a41
 @checked

@@ -20,7 +20,8 @@ from .support.files import check_model_folder, check_size, is_there, read_json, 
 from .support.inputs import as_causal, check_vocab, is_causal, n_tokens, savable
 from .support.kinds import (
     AnyTexts, FloatType, Model, Texts, Tokenizer, TransformersModel, check_texts)
-from .support.machine import quiet
+from .support.machine import hub_names, quiet
+from .support.real import real_model
 
 # %% ../nbs/02_models.ipynb #748aff7c
 @checked
@@ -214,6 +215,7 @@ def _where(name, head):
     "A folder, or a name on the hub."
     shipped = _shipped(name, head) if isinstance(name, str) else None
     if shipped: return str(shipped)
+    if isinstance(name, str) and name in hub_names: return str(real_model(name, head))
     path = Path(name).expanduser()
     if is_there(path):
         if (path/'config.json').exists(): return str(path)
@@ -356,7 +358,7 @@ def ModelName(value):
 # %% ../nbs/02_models.ipynb #load
 @checked
 def load_lm(
-    name:ModelName='tiny', # tiny-gpt where causal, else tiny-bert; a folder; a name on the hub; or a pair
+    name:ModelName='tiny', # 'tiny' (-gpt, -bert), 'smollm2', 'minilm'; a folder; a hub name; or a pair
     head:OneOf[tuple(_heads)]='causal', # what stands on the body; one that is not in the file is new
     labels:Texts=None, # names of a classifier's classes; None: those of the config, two where it names none
     seed:Seed=42, # of weights that are new

@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
-SUPPORT = "checks words kinds randomness machine arrow inputs padding files html processes".split()  # upwards
+SUPPORT = "checks words kinds randomness machine arrow inputs padding files html processes real".split()  # up
 HOMEWORK, INDEX = 95, 1000  # ranks of the checker that nbs/homework makes and uses, and of nbs/index.ipynb
 PARTS = "answers exercises sandbox recognition report findings checking".split()  # of the checker, upwards
 USES = "sheets notebooks grading".split()  # of it and of its banks, upwards

@@ -15,7 +15,7 @@ BEGIN, END = "<!-- names: made by `python -m scripts.names` -->", "<!-- end of n
 MOVED = {
     "train_byte_bpe": "data.train_tokenizer",
     "word_tokenizer": "data.train_tokenizer(kind='word')",
-    "cache_dir": "cli._cache_dir, which only `doctor` asks",
+    "cache_dir": "support.machine.cache_path",
     "draw_chunks": "policies.show_chunks",
     "next_word_widget": "ngram.NextWordGame",
     "choose_positions": "labels.sample_positions",

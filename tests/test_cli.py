@@ -9,14 +9,17 @@ import pytest
 
 from course_lm import cli
 from course_lm.cli import doctor
+from course_lm.support.files import whole_folder
+from course_lm.support.machine import cache_path, hub_names
 
 
 def test_cache_dir_is_where_the_variable_says(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_LM_CACHE", str(tmp_path / "a" / "b"))
-    assert cli._cache_dir() == tmp_path / "a" / "b" and cli._cache_dir().is_dir()
+    report = doctor().set_index("check")
+    assert cache_path() == tmp_path / "a" / "b" and cache_path().is_dir() and report.ok["cache folder"]
     monkeypatch.setenv("COURSE_LM_CACHE", "")
     monkeypatch.setattr(cli.Path, "home", lambda: tmp_path)
-    assert cli._cache_dir() == tmp_path / ".cache" / "course_lm"
+    assert cache_path() == tmp_path / ".cache" / "course_lm"
 
 
 def test_doctor_asks_nobody(no_network):
@@ -69,6 +72,17 @@ def test_doctor_finds_what_was_downloaded(tmp_path, monkeypatch):
     asked = look(network=True)
     assert asked["dataset Salesforce/wikitext"] == "on the hub"
     assert asked["model distilbert/distilbert-base-uncased"] == "not reachable"
+
+
+def test_doctor_knows_the_real_models(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_LM_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    def look(**kw): return doctor(**kw).set_index("check").value
+    assert look()["model smollm2"] == look()["model minilm"] == "not on this machine"
+    monkeypatch.setattr(cli, "_on_hub", lambda kind, name: name == hub_names["smollm2"])
+    assert look(network=True)["model smollm2"] == "on the hub"
+    with whole_folder(tmp_path / "models" / "minilm") as new: (new / "config.json").write_text("{}")
+    assert look()["model minilm"] == "on this machine" and look()["model smollm2"] == "not on this machine"
 
 
 def test_command(capsys):

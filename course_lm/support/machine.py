@@ -51,28 +51,33 @@ def quiet():
         if bars: logging.enable_progress_bar()
         if maps: datasets.enable_progress_bars()
 
-# %% ../../nbs/support/machine.ipynb #e967c31d
-@checked
-def at_hand(
-    name:Text, # a model or a data set, by its name on the hub; or a folder
-    other:Text=None, # one more
-)->bool: # can they be loaded, from this machine or from the hub?
-    "Are these models and data sets here, or to be had now? Prints a line where one is not."
-    missing = [name for name in (name, other) if name and not (_kept(name) or _offered(name))]
-    if missing:
-        print(f'Not on this machine, and the hub does not give it: {", ".join(missing)}. '
-              'Connect once and run the cell again: then it stays.')
-    return not missing
-
-def _kept(name):
-    "Is it a folder, or in the hub's cache?"
-    if Path(name).expanduser().exists(): return True
+# %% ../../nbs/support/machine.ipynb #real-models
+hub_names = {'smollm2': 'HuggingFaceTB/SmolLM2-135M-Instruct',
+             'minilm': 'sentence-transformers/all-MiniLM-L6-v2'}
+def cache_path()->Path: # which need not be there
+    "Where the course keeps what takes long to make."
+    return Path(os.environ.get('COURSE_LM_CACHE') or Path.home()/'.cache'/'course_lm').expanduser()
+def in_hub_cache(
+    name, # of a model or a data set, on the hub
+    holds='*', # a pattern of what must be there
+)->Path: # the first that is; None: it was not downloaded from the hub
+    "What the hub's own cache has of it."
     from huggingface_hub.constants import HF_HUB_CACHE
     folders = [Path(HF_HUB_CACHE, f'{kind}--{name.replace("/", "--")}', 'snapshots')
                for kind in ('models', 'datasets')]
-    return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
-
-def _offered(name):
+    found = (p for folder in folders if folder.is_dir() for p in sorted(folder.glob(holds)) if p.exists())
+    return next(found, None)
+def kept_model(
+    name, # one of `hub_names`
+)->Path: # a folder with its weights; None where there is none
+    "Where a real model lies on this machine: taken out of a wheel, or downloaded from the hub."
+    folder = cache_path()/'models'/name
+    if (folder/'config.json').is_file(): return folder # whole_folder makes it whole or not at all
+    weights = in_hub_cache(hub_names[name], '*/model.safetensors')
+    return weights and weights.parent
+def on_hub(
+    name, # of a model or a data set
+)->bool:
     "Does the hub have it, and answer?"
     from huggingface_hub import HfApi, constants
     if constants.HF_HUB_OFFLINE: return False
@@ -81,3 +86,21 @@ def _offered(name):
         except Exception: continue
         return True
     return False
+
+# %% ../../nbs/support/machine.ipynb #e967c31d
+@checked
+def at_hand(
+    name:Text, # a model or a data set, by its name on the hub; 'smollm2' or 'minilm'; or a folder
+    other:Text=None, # one more
+)->bool: # can they be loaded, from this machine or from the hub?
+    "Are these models and data sets here, or to be had now? Prints a line where one is not."
+    missing = [name for name in (name, other) if name and not _can_be_had(name)]
+    if missing:
+        also = [f"load_lm({name!r}) once" for name in missing if name in hub_names]
+        print(f'Not on this machine, and the hub does not give it: {", ".join(missing)}. '
+              'Connect once and run the cell again: then it stays.'
+              + f' ({" and ".join(also)} also asks pip for it.)'*bool(also))
+    return not missing
+def _can_be_had(name):
+    if name in hub_names: return bool(kept_model(name)) or on_hub(hub_names[name])
+    return Path(name).expanduser().exists() or bool(in_hub_cache(name)) or on_hub(name)
