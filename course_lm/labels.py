@@ -22,13 +22,12 @@ from .support.checks import Count, Natural, Seed, Share, Text, Whole, checked
 from .support.html import Piece, show_text, visible
 from .support.inputs import (
     IGNORE_INDEX, Chance, Strategy, StrategyClass, cached_per_tokenizer, encode_whole, special_table)
-from .support.kinds import (
-    Batch, Examples, Generator, IdRows, Labels, Spared, SparedRows, Tokenizer)
+from .support.kinds import Batch, Examples, Generator, IdRows, Labels, Spared, SparedRows, Tokenizer
 from .support.padding import real_tokens, same_shape
-from .support.randomness import numpy_generator
+from .support.randomness import Travels, numpy_generator
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #7bf449a6
-class LabelStrategy:
+class LabelStrategy(Travels):
     "What a model is asked about a batch. Subclass it and write `__call__`. Lesson 3."
     spares_specials = True # special tokens may be neither chosen nor scored; padding never may
     causal = False # is a label asked for one position earlier, by the model's own shift?
@@ -224,8 +223,7 @@ def _frozen(strategy, tokenizer, seed, ids, real, spared):
 def _spared(strategy, tokenizer, ids, real, special):
     "True where a token may be neither chosen nor scored."
     if not strategy.spares_specials: return ~real
-    if special is not None: return ~real | (special != 0)
-    return ~real | special_table(tokenizer)[ids]
+    return ~real | (special_table(tokenizer)[ids] if special is None else special != 0)
 
 class _FastaiBatch:
     "A collator that fastai can call, with a list of examples or with a tensor of rows on any device."
@@ -259,7 +257,7 @@ def _own(make, ids, real, spared, packed):
 
 # %% ../nbs/30_causal_vs_masked_labels.ipynb #f8538609
 @checked
-class LMCollator:
+class LMCollator(Travels):
     "Examples in, `{input_ids, attention_mask, labels}` out, for every training loop. Lesson 3."
     def __init__(self,
         tokenizer:Tokenizer, # its pad token, padding_side, special tokens and vocabulary

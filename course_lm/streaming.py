@@ -214,6 +214,8 @@ class ChunkStream:
         if self.chunks is not None and self.chunks.gi_frame is None: self.set_epoch(self.at['epoch'])
         return self
 
+    def __getstate__(self): return vars(self) | {'at': dict(self.at), 'chunks': None} # goes on from there
+
     def __next__(self):
         if self.chunks is not None: return next(self.chunks)
         if self.once and self.opened:

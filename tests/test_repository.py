@@ -90,7 +90,9 @@ def test_public_names_say_what_they_are(module):
 def test_runtime_and_development_requirements_are_apart():
     cfg = ConfigParser()
     cfg.read(root / "settings.ini")
-    def names(key): return {re.split(r"[<>=!]", r)[0] for r in cfg["DEFAULT"][key].split()}
+    def names(key):
+        found = {re.split(r"[<>=!]", r)[0] for r in cfg["DEFAULT"][key].split()}
+        return {name.lower().replace("_", "-") for name in found}
     assert not names("requirements") & {"nbdev", "execnb", "jupyter", "pytest", "trl", "nltk", "peft"}
     assert "nbdev" in names("dev_requirements")
     pinned = {line.split("==")[0].lower().replace("_", "-")

@@ -62,6 +62,20 @@ def _bytes(state):
     import torch
     return torch.frombuffer(bytearray(base64.b64decode(state)), dtype=torch.uint8)
 
+# %% ../../nbs/support/randomness.ipynb #rnd-travel-code
+class Travels:
+    "Can be sent to a spawned process: a torch.Generator, which cannot, goes by its state. Lesson 3."
+    def __getstate__(self): return {name: _packed(value) for name,value in vars(self).items()}
+    def __setstate__(self, state): vars(self).update({name: _unpacked(v) for name,v in state.items()})
+
+def _packed(value):
+    if not str(type(value)).endswith("torch._C.Generator'>"): return value
+    return {'torch.Generator': str(value.device), 'state': _state(value)}
+def _unpacked(value):
+    if not isinstance(value, dict) or value.keys() != {'torch.Generator', 'state'}: return value
+    import torch
+    return torch.Generator(value['torch.Generator']).set_state(_bytes(value['state']))
+
 # %% ../../nbs/support/randomness.ipynb #bbaf47c0-2
 def random_states(
     device, # torch.device whose stream counts, besides the CPU's
