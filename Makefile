@@ -5,7 +5,7 @@ PY := .venv/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab site site-test readme refresh export house widgets bench clean
+.PHONY: help course test lab lab-test site site-test readme refresh export house widgets bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/' | expand -t 18
@@ -24,8 +24,12 @@ course: .venv/.installed  ## run every lesson, offline, into _run/; then make th
 test: .venv/.installed  ## every check, notebook and test, offline
 	$(PY) -m scripts.run_tests $(ONLY)
 
-lab: .venv/.installed  ## open the first lesson in JupyterLab
-	$(PY) -m jupyter lab nbs/00_data.ipynb
+lab: .venv/.installed  ## open your copy of a lesson in JupyterLab: make lab LESSON=20
+	$(PY) -m course_lm lab $(LESSON)
+
+lab-test: .venv/.installed  ## Run All, in JupyterLab, for every lesson and sheet (needs Chromium): make lab-test LESSONS="20 homework"
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	$(PY) -m scripts.lab_test $(LESSONS)
 
 site: .venv/.installed  ## make the web pages from the stored outputs, into _site/
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[site]'

@@ -117,7 +117,7 @@ class House:
             parts = path.relative_to(package).with_suffix("").parts
             source = path.read_text(encoding="utf-8")
             nearly_empty = path.name == "__init__.py" and len(source.splitlines()) < 3
-            if path.name != "_modidx.py" and not nearly_empty:
+            if path.name not in ("_modidx.py", "__main__.py") and not nearly_empty:
                 found[".".join(part for part in parts if part != "__init__")] = source
         return found
 

@@ -23,6 +23,7 @@ checks = {
     "readme": ("README.md in sync with nbs/index.ipynb", [*python, "scripts.readme", "--check"]),
     "ruff": ("ruff check, notebooks included", [*python, "ruff", "check", "--output-format", "concise"]),
     "outputs": ("stored outputs", [*python, "scripts.run_tests", "--stored-outputs"]),
+    "lab": ("Run All in JupyterLab, a lesson and a sheet", [*python, "scripts.lab_test", "--share"]),
 }
 
 
@@ -57,6 +58,7 @@ class Job:
         name = f"{self.name}: {self.passed} passed, {self.failed} failed" if self.report else self.name
         print(f"{'FAILED' if self.failed else 'passed'}  {self.seconds:6.1f} s  {name}", flush=True)
         if self.failed: print(said[-12_000:], flush=True)
+        elif said.startswith("left out: "): print(f"        {said.strip()}", flush=True)
         return self
 
     def count(self, code: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.lessons import root
 
-kept_by_hand = {"pretrained", "texts", "sheets"}  # folders inside the package that no export makes
+kept_by_hand = {"pretrained", "texts", "sheets", "__main__.py"}  # inside the package, made by no export
 ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.part", "models")
 
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from course_lm.support import machine as module
-from course_lm.support.machine import at_hand, machine, processor, quiet
+from course_lm.support.machine import at_hand, machine, processor, quiet, usable_cores
 
 @pytest.mark.parametrize('text, name', [('processor: 0\nmodel name\t: Fine: 3000\n', 'Fine: 3000'),
                                         ('Processor : 0\nHardware : BCM2711\n', 'BCM2711'),
@@ -56,8 +56,11 @@ def test_what_is_at_hand(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(HfApi, 'dataset_info', ask)
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path/'hub'))
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
-    (tmp_path/'hub'/'datasets--some--texts'/'snapshots'/'a1').mkdir(parents=True)
-    (tmp_path/'hub'/'models--half--made'/'snapshots').mkdir(parents=True)
+    for name in ('datasets--some--texts', 'models--half--made'):
+        folder = tmp_path/'hub'/name/'snapshots'/'a1'
+        folder.mkdir(parents=True)
+        (folder/('config.json' if 'half' in name else 'train.parquet')).write_text('{}')
+    (folder/'model.safetensors').symlink_to('../../blobs/not-yet') # a download that was stopped
     assert at_hand(str(tmp_path), 'some/texts') and not asked and not capsys.readouterr().out
     assert at_hand('there/model') and asked == ['there/model']
     assert not at_hand('half/made', 'not/there')
@@ -67,3 +70,14 @@ def test_what_is_at_hand(tmp_path, monkeypatch, capsys):
     before = len(asked)
     assert not at_hand('there/model') and len(asked) == before
     with pytest.raises(TypeError, match='name=3'): at_hand(3)
+
+
+@pytest.mark.parametrize('share, cores', [('100000 100000', 1), ('250000 100000', 3), ('max 100000', 8),
+                                          ('nonsense', 8), ('9900000 100000', 8), (None, 8)])
+def test_a_container_has_fewer_cores_than_the_machine(tmp_path, monkeypatch, share, cores):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(8)), raising=False)
+    if share: (tmp_path/'cpu.max').write_text(share)
+    assert usable_cores(tmp_path/'cpu.max') == cores
+    monkeypatch.delattr(os, 'sched_getaffinity')
+    monkeypatch.setattr(os, 'cpu_count', lambda: None)
+    assert usable_cores(tmp_path/'cpu.max') == 1

@@ -6,7 +6,7 @@
 __all__ = ['machine', 'quiet', 'at_hand']
 
 # %% ../../nbs/support/machine.ipynb #imports
-import os, platform, sys
+import math, os, platform, sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,16 @@ def machine()->str:
     if torch.cuda.is_available(): parts.append(torch.cuda.get_device_name())
     elif torch.backends.mps.is_available(): parts.append('Apple GPU')
     return ', '.join(parts)
+
+# %% ../../nbs/support/machine.ipynb #77602307
+def usable_cores(
+    group:Path=Path('/sys/fs/cgroup/cpu.max'), # a container's share on Linux: microseconds, of how many
+)->int: # at least 1
+    "The cores that this process may use."
+    free = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    try: quota, period = map(int, group.read_text().split())
+    except (OSError, ValueError): return free # no container, or one without a limit: `max 100000`
+    return max(1, min(free, math.ceil(quota/period)))
 
 # %% ../../nbs/support/machine.ipynb #10a2c57d-1
 @contextmanager
@@ -103,4 +113,7 @@ def at_hand(
     return not missing
 def _can_be_had(name):
     if name in hub_names: return bool(kept_model(name)) or on_hub(hub_names[name])
-    return Path(name).expanduser().exists() or bool(in_hub_cache(name)) or on_hub(name)
+    return Path(name).expanduser().exists() or _whole(name) or on_hub(name)
+_content = '*.safetensors', 'pytorch_model*.bin', '*.parquet', '*.arrow', '*.csv', '*.jsonl', '*.gz', '*.zip'
+def _whole(name): # what a stopped download left has a card and a config, and no content
+    return any(in_hub_cache(name, f'*/**/{pattern}') for pattern in _content)
