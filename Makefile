@@ -56,7 +56,7 @@ widgets: .venv/.installed  ## drive every widget in a headless browser (needs Ch
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
 	$(PY) -m pytest tests/browser -q
 
-bench: .venv/.installed  ## measure against peers; tables are printed and kept in benchmarks/results
+bench: .venv/.installed  ## measure against peers; tables are printed and kept in course_lm/records
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	for b in benchmarks/speed/[a-z]*.py; do $(PY) -m benchmarks.speed.$$(basename $$b .py) || exit 1; done
 

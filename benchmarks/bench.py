@@ -12,8 +12,8 @@ from pathlib import Path
 from course_lm.support.files import whole_file
 from course_lm.support.machine import processor
 
-results = Path(__file__).parent / "results"
-root = results.parents[1]
+root = Path(__file__).resolve().parent.parent
+results = root / "course_lm" / "records"
 
 
 def prepare(offline: bool = True, threads: int | None = None) -> None:

@@ -559,7 +559,7 @@ def test_benchmark_takes_the_lectures_csv(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit): benchmark(monkeypatch, '--imdb', 'x', '--only', 'transformer')
 
 def test_what_was_measured_holds():
-    results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
+    results = json.loads((root/'course_lm'/'records'/'imdb.json').read_text())
     runs = {r['name']: r for r in results['runs'] if r['split'] == 'movie' and r['train_reviews'] == 20_000}
     assert runs['NB-SVM']['test_accuracy'] >= .90 and runs['LSTM']['test_accuracy'] >= .85
     assert runs['LSTM']['cpu_seconds'] < 30*60
@@ -567,7 +567,7 @@ def test_what_was_measured_holds():
     assert any(r['split'] == 'lecture' for r in results['runs'])
 
 def test_what_reading_is_worth_in_labels():
-    results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
+    results = json.loads((root/'course_lm'/'records'/'imdb.json').read_text())
     runs = [r for r in results['runs'] if r['split'] == 'movie' and r['seed'] == 42]
     def by_size(name): return {r['train_reviews']: r['test_accuracy'] for r in runs if r['name'] == name}
     names = 'NB-SVM', 'tiny-bert, pretrained', 'tiny-bert, random weights'
@@ -580,7 +580,7 @@ def test_what_reading_is_worth_in_labels():
 
 def test_what_recipes_are_worth():
     import pandas as pd
-    results = json.loads((root/'benchmarks'/'results'/'classifiers.json').read_text())
+    results = json.loads((root/'course_lm'/'records'/'classifiers.json').read_text())
     runs = pd.DataFrame(results['recipes']['runs'])
     rate = runs.groupby(['recipe', 'lr']).valid.mean().unstack().idxmax(axis=1)
     def by_seed(name):
@@ -598,7 +598,7 @@ def test_what_recipes_are_worth():
     assert transfer.loc['tiny-bert'].tolist() == pytest.approx([.847, .758], abs=1e-3)
 
 def test_lesson_shows_what_was_measured():
-    results = json.loads((root/'benchmarks'/'results'/'imdb.json').read_text())
+    results = json.loads((root/'course_lm'/'records'/'imdb.json').read_text())
     cells = [c for p in sorted((root/'nbs').glob('6*.ipynb')) for c in json.loads(p.read_text())['cells']]
     outputs = [o.get('data', {}) for c in cells for o in c.get('outputs', [])]
     shown = ' '.join(''.join(o.get('text/html', '')) for o in outputs)

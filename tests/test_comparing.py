@@ -142,7 +142,7 @@ def test_compare_seeds_refuses():
 
 # what was measured
 
-def results(name): return json.loads((root/'benchmarks'/'results'/name).read_text())
+def results(name): return json.loads((root/'course_lm'/'records'/name).read_text())
 
 def test_classifiers_were_measured():
     r = results('classifiers.json')

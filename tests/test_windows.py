@@ -257,7 +257,7 @@ def test_box_without_a_mask_token(data):
 # what was measured
 
 def test_padding_was_measured():
-    path = root/'benchmarks'/'results'/'padding.json'
+    path = root/'course_lm'/'records'/'padding.json'
     for part, r in json.loads(path.read_text(encoding='utf-8')).items():
         way = {w['way']: w for w in r['ways']}
         assert way['buckets']['speed'] >= 1.8 and way['dynamic']['speed'] < 1.3, part

@@ -7,7 +7,7 @@ three ranks, and all of the weights with the model's own writing mixed in. Rates
 seed, until the best of them has a worse one on each side. Rate and round are chosen on validation paragraphs,
 the gain is measured on test paragraphs, the loss at home on reviews of movies that the model has not read
 about. A seed decides which 120 paragraphs are learnt from, their order, and LoRA's first A. Settings are
-fixed below. Each run is kept in benchmarks/results/adapters.json when it ends, with machine, versions and
+fixed below. Each run is kept in course_lm/records/adapters.json when it ends, with machine, versions and
 date; started again, the script goes on there.
 """
 import argparse, time

@@ -12,7 +12,7 @@ The rows of gradual unfreezing, rates by layer, Trainer and fastai were measured
 of its own for classifiers; they stay in the file with their date, and are not run again.
 
 Rates are chosen on valid, over the seeds of the same comparison; test is scored once for each run. Everything
-is kept in benchmarks/results/classifiers.json, each part with machine, versions and date.
+is kept in course_lm/records/classifiers.json, each part with machine, versions and date.
 """
 import argparse, time
 from dataclasses import replace

@@ -3,7 +3,7 @@
     python -m benchmarks.experiments.cutting --reviews FOLDER    # nine minutes on one core
 
 FOLDER holds parquet files of reviews with the columns text and movie, as `read_folder` of lesson 72
-takes them. No review is kept, only sums. Every run is written to benchmarks/results/cutting.json when it
+takes them. No review is kept, only sums. Every run is written to course_lm/records/cutting.json when it
 ends, and a run that is there already is not done again: stop it and start it as you like. Runs of one seed
 stand together, in an order that is shuffled anew.
 

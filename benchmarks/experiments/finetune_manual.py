@@ -8,7 +8,7 @@ when it learns from 120. The round is chosen on validation paragraphs, too; the 
 test paragraphs, and what was forgotten is measured on reviews of movies that the model has not read about.
 One more run mixes the model's own writing (home.json) into the paragraphs, at the rate of the fine-tuned
 model. What learns from 120 paragraphs does so with three seeds: of the order of the batches, and of random
-weights. Prints a table and keeps it in benchmarks/results/finetune_manual.json with machine, versions, date.
+weights. Prints a table and keeps it in course_lm/records/finetune_manual.json with machine, versions, date.
 """
 
 import argparse, time

@@ -10,7 +10,7 @@
     run --split lecture                              # 70/10/20 % by position, as the lecture cuts
 
 PATH is whatever load_imdb takes: an aclImdb folder, movie_data.csv[.gz], parquet. Every run becomes a row of
-benchmarks/results/imdb.json, in place of an earlier row of the same name, split, seed and number of training
+course_lm/records/imdb.json, in place of an earlier row of the same name, split, seed and number of training
 reviews. An epoch is chosen on valid, never on test; test is answered once, after the last epoch.
 """
 

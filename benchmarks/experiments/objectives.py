@@ -7,7 +7,7 @@ tokenizer, rows, updates and learning rate, the width and number of blocks equal
 and two). Three seeds each. During training: the objective's own loss on held-out rows, and how often the
 model finds one held-out token from the left, and from both sides. After it: a linear classifier of the
 sentiment on the frozen model, beside random weights and a bag of words. Kept run by run in
-benchmarks/results/objectives.json with machine, versions and date; a stopped run goes on with what is
+course_lm/records/objectives.json with machine, versions and date; a stopped run goes on with what is
 missing.
 """
 import argparse, time

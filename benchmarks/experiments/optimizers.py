@@ -5,7 +5,7 @@
 The model and corpus of the lesson (Python's standard library), 150 updates, three seeds (of weights and
 order of the chunks). Each run is scored on two halves of the held-out files: each optimizer's rate is chosen
 on the first, and what the lesson reports is measured on the second. Kept run by run in
-benchmarks/results/optimizers.json with machine, versions and date; a stopped run goes on with what is
+course_lm/records/optimizers.json with machine, versions and date; a stopped run goes on with what is
 missing.
 """
 import argparse

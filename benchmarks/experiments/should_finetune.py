@@ -5,7 +5,7 @@
 
 --reviews is the folder that runs/train_tiny.py was given as --corpus: reviews of movies that the model has
 read nothing about, and WikiText-2's test text, are taken from it. Seven corpora, and how far tiny-gpt's own
-writing is from real reviews; kept in benchmarks/results/should_finetune.json. --lesson compares the starts on
+writing is from real reviews; kept in course_lm/records/should_finetune.json. --lesson compares the starts on
 the collections of the lesson and on four that the rule has never seen; kept beside it, as
 should_finetune_lesson.json. Settings are fixed below. Prints what it finds; keeps it with machine, versions
 and date; of a text 40 characters at most.

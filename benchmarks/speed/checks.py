@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.checks
 
-Prints microseconds a call, the least of many rounds, and keeps them in benchmarks/results/checks.json.
+Prints microseconds a call, the least of many rounds, and keeps them in course_lm/records/checks.json.
 """
 import functools, subprocess, sys, timeit
 from typing import Literal

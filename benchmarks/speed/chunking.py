@@ -4,7 +4,7 @@
     python -m benchmarks.speed.chunking --imdb PATH     # what each policy costs: parquet with a text column
     python -m benchmarks.speed.chunking --tokens 1000000  # a quick look
 
-Prints tables and keeps them in benchmarks/results/chunking.json with machine, versions and date. The peers
+Prints tables and keeps them in course_lm/records/chunking.json with machine, versions and date. The peers
 are transformers' `group_texts` from examples/pytorch/language-modeling/run_clm.py, written again here after
 its description (join a batch's lists, drop the rest, slice, copy ids to labels; with the attention_mask that
 run_clm's tokenizer makes), and TRL's `pack_dataset`, as installed by `pip install -e '.[bench]'`.

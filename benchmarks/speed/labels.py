@@ -3,7 +3,7 @@
     python -m benchmarks.speed.labels                # about a minute on two cores, on docstrings
     python -m benchmarks.speed.labels --imdb PATH    # on a parquet file with a text column
 
-Prints tables and keeps them in benchmarks/results/labels.json with machine, versions and date. All ways take
+Prints tables and keeps them in course_lm/records/labels.json with machine, versions and date. All ways take
 turns, round by round; the milliseconds are medians, and the ratio is that of the medians, to the first row of
 the table. The last column is the ratio of the fastest calls: on a busy machine it tells what the code costs,
 the median what the neighbours cost.

@@ -4,7 +4,7 @@
     python -m benchmarks.speed.ngram --neural 1200    # an LSTM on lesson 1's chapters, three seeds: 5 minutes
     python -m benchmarks.speed.ngram --imdb PATH  # counts against amount of text: parquet with text and movie
 
-Prints tables and keeps them in benchmarks/results/ngram.json with machine, versions and date; a section that
+Prints tables and keeps them in course_lm/records/ngram.json with machine, versions and date; a section that
 was not run keeps what it held. nltk is a development requirement (`pip install -e '.[dev]'`). It is fed the
 same n-grams, and its Kneser-Ney has the textbook's last step (see tests/test_ngram.py), so that both give the
 same numbers; that is checked here.

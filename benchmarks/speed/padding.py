@@ -7,7 +7,7 @@ An epoch is forward, backward and an update of a tiny encoder (ModernBERT's shap
 sample of the reviews. All ways take turns, epoch by epoch, in shuffled order; seconds are medians, of wall
 time and of CPU time (which a busy machine disturbs less: `speed` is the ratio of the latter, `speed_wall` of
 the former). The second table holds that padding changes no review's loss: the same weights, each review once
-in each way. Both go to benchmarks/results/padding.json, with machine, versions and date; a run with --imdb
+in each way. Both go to course_lm/records/padding.json, with machine, versions and date; a run with --imdb
 and one without are kept beside each other.
 """
 import argparse, random

@@ -7,7 +7,7 @@ process.
 Each way trains the shape of tiny-gpt with the recipe of runs/train_tiny.py (Muon, 24 chunks of 256 ids drawn
 at random) for so many updates, after a shorter run in which machine code is made and caches warm up. The ways
 take turns, --rounds times; the best counts, since other programs only ever slow a run down. `speed` is the
-ratio to one process with one thread. Results go to benchmarks/results/processes.json, with machine, versions
+ratio to one process with one thread. Results go to course_lm/records/processes.json, with machine, versions
 and date.
 """
 import argparse, json, os, subprocess, sys
