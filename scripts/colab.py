@@ -43,7 +43,7 @@ def badge(path: Path) -> str:
 
 
 def in_step(path: Path) -> dict:
-    "The notebook as it should be: the badge leads the cell below the title, then comes the install cell."
+    "The notebook as it should be: the badge in the cell below the title, then the cell that installs."
     nb = json.loads(path.read_text(encoding="utf-8"))
     cells = [c for c in nb["cells"] if c["id"] != ID]
     below = "".join(cells[1]["source"])
