@@ -36,14 +36,15 @@ def badge(path: Path) -> str:
     "The line that opens a notebook on Colab: of a sheet, the students' copy."
     cfg = settings()
     name = name_of(path)
-    place = f"{cfg['lib_path']}/homework/sheets/{path.stem}" if name.startswith("homework/") else f"nbs/{name}"
+    place = f"nbs/{name}"
+    if name.startswith("homework/"): place = f"{cfg['lib_path']}/homework/sheets/{path.stem}"
     where = cfg["git_url"].removeprefix("https://github.com/") + f"/blob/{cfg['branch']}/{place}.ipynb"
-    colab = "https://colab.research.google.com"
-    return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{where})"
+    site = "https://colab.research.google.com"
+    return f"[![Open in Colab]({site}/assets/colab-badge.svg)]({site}/github/{where})"
 
 
 def in_step(path: Path) -> dict:
-    "The notebook as it should be: the badge in the cell below the title, then the cell that installs."
+    "The notebook as it should be: the badge below the title, and then the cell that installs."
     nb = json.loads(path.read_text(encoding="utf-8"))
     cells = [c for c in nb["cells"] if c["id"] != ID]
     below = "".join(cells[1]["source"])

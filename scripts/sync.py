@@ -8,7 +8,8 @@ from pathlib import Path
 
 from scripts.lessons import root
 
-kept_by_hand = {"pretrained", "texts", "sheets", "__main__.py"}  # inside the package, made by no export
+# inside the package, made by no export
+kept_by_hand = {"pretrained", "records", "texts", "sheets", "py.typed", "__main__.py"}
 ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.part", "models")
 
 
