@@ -67,9 +67,10 @@ def packed(
     if hasattr(type(x), '__array__') and 'numpy' in sys.modules:
         return _array(sys.modules['numpy'].asarray(x))
     if hasattr(type(x), '__iter__') and (read or isinstance(x, (list, tuple))):
-        values = list(itertools.islice(x, MOST+1))
+        def one(v): return v if type(v) in (int, float, str) else packed(v, read, depth+1)
+        values = [one(v) for v in itertools.islice(x, MOST+1)] # what is inside is read as it comes
         if len(values) > MOST: return {'odd': f'<{type(x).__name__} with over {MOST:,} elements>'}
-        return [packed(v, read, depth+1) for v in values]
+        return [packed(v) if type(v) in (int, float, str) else v for v in values]
     if hasattr(type(x), '__float__'): return float(x)
     return _odd(x)
 

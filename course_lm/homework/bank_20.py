@@ -319,7 +319,8 @@ _split_mistakes = [
 def _told_by(mistake):
     "A mistake of `chunk`, made on both sides of a split."
     def tell(input, got):
-        whole = not _shared(input, got) and sum(_counts(input, got)) == len(input['docs'])
+        n_train = len(input['docs']) - input['n_valid']
+        whole = not _shared(input, got) and _counts(input, got) == [n_train, input['n_valid']]
         return whole and _cut_as(input, got, **{mistake.switch: True})
     def twin(docs, chunk_size, eos, n_valid, seed):
         sides = docs[n_valid:], docs[:n_valid]

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PAGE', 'SCORING', 'GITHUB', 'OVERLAP', 'TWICE', 'windows_mistakes', 'windows_exercise', 'MASKED', 'pseudo_mistakes',
            'pseudo_exercise', 'GUIDE', 'strided_mistakes', 'strided_exercise', 'sliding_windows', 'tail_dropped',
-           'one_too_few', 'last_scores_stride', 'past_the_end', 'last_window_moved', 'grows_by_stride', 'draw_windows',
-           'pseudo_nats', 'all_masked_at_once', 'scored_before', 'negative', 'mean_nats', 'masked_text', 'build_masked',
-           'strided_perplexity']
+           'one_too_few', 'all_but_the_first', 'last_scores_stride', 'past_the_end', 'last_window_moved',
+           'grows_by_stride', 'draw_windows', 'pseudo_nats', 'all_masked_at_once', 'scored_before', 'negative',
+           'mean_nats', 'masked_text', 'build_masked', 'strided_perplexity']
 
 # %% ../../nbs/homework/bank_40_scoring.ipynb #bcbb5829
 import html, math
@@ -40,6 +40,8 @@ def tail_dropped(n_tokens, max_length, stride):
     return [w for w in sliding_windows(n_tokens, max_length, stride) if w[1]-w[0] == max_length]
 def one_too_few(n_tokens, max_length, stride):
     return [(begin, end, n - (begin > 0)) for begin,end,n in sliding_windows(n_tokens, max_length, stride)]
+def all_but_the_first(n_tokens, max_length, stride):
+    return [(begin, end, end-begin-1) for begin,end,_ in sliding_windows(n_tokens, max_length, stride)]
 def last_scores_stride(n_tokens, max_length, stride):
     windows = sliding_windows(n_tokens, max_length, stride)
     return [(begin, end, stride if begin else n) for begin,end,n in windows]
@@ -79,7 +81,8 @@ windows_mistakes = [
             ('Add up the third numbers. How many tokens does the text have?',
              'A window scores what is new in it. What overlaps is only context.',
              'Remember where the last window ended, and score `end - done`.'),
-            TWICE, 'https://huggingface.co/docs/transformers/perplexity', switch='overlap_twice'),
+            TWICE, 'https://huggingface.co/docs/transformers/perplexity', switch='overlap_twice',
+            styles=(all_but_the_first,)),
     Mistake('first-token-scored', 'the first token is scored',
             'Your first window scores all of its tokens. Nothing comes before the first one, so no '
             'prediction exists for it.',

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAGE', 'GITHUB', 'SCHEDULE', 'schedule_mistakes', 'schedule_exercise', 'rates_mistakes', 'rates_exercise',
-           'linear_schedule', 'no_warmup', 'ends_early', 'cosine_fall', 'stays_up', 'tells_cosine', 'learning_rates']
+           'linear_schedule', 'no_warmup', 'ends_early', 'cosine_fall', 'stays_up', 'up_at_once', 'only_the_fall',
+           'all_ahead', 'smaller_share', 'tells_cosine', 'learning_rates']
 
 # %% ../../nbs/homework/bank_50_schedule.ipynb #b385c268
 import math
@@ -28,6 +29,11 @@ def cosine_fall(step, warmup_steps, n_steps, longest=math.inf):
     done = min(longest, (step-warmup_steps) / max(1, n_steps-warmup_steps))
     return (1 + math.cos(math.pi*done)) / 2
 def stays_up(step, warmup_steps, n_steps): return 1. if step >= warmup_steps else step/warmup_steps
+def up_at_once(step, warmup_steps, n_steps):
+    return 1. if step < warmup_steps else linear_schedule(step, warmup_steps, n_steps)
+def only_the_fall(step, warmup_steps, n_steps): return max(0., (n_steps-step) / max(1, n_steps-warmup_steps))
+def all_ahead(step, warmup_steps, n_steps): return linear_schedule(step+1, warmup_steps, n_steps)
+def smaller_share(step, warmup_steps, n_steps): return min(1., step / max(1, warmup_steps))
 def tells_cosine(input, got): # which stops at the end, or goes up again
     return any(math.isclose(got, cosine_fall(**input, longest=x), abs_tol=1e-4) for x in (1., math.inf))
 
@@ -39,7 +45,7 @@ schedule_mistakes = [
             'update after it. The first update, number 0, has a share of 0 in transformers.',
             ('What is the share of the very first update?', 'Updates are counted from 0.',
              'During warm-up return `step / warmup_steps`, without adding 1.'),
-            SCHEDULE, switch='one_ahead'),
+            SCHEDULE, switch='one_ahead', styles=(all_ahead,)),
     Mistake('falls-from-zero', 'the rate jumps at the end of the warm-up',
             'Your {got} lies on a line from update 0 to update {n_steps}. The fall begins where the warm-up '
             'ends, at update {warmup_steps} with a share of 1. Here the share is {want}.',
@@ -58,7 +64,7 @@ schedule_mistakes = [
             'until update {warmup_steps}, and be {want} here.',
             ('What does `warmup_steps` do in your function?', 'First up, then down: two cases.',
              '`if step < warmup_steps: return step / warmup_steps`'),
-            SCHEDULE, twin=no_warmup),
+            SCHEDULE, twin=no_warmup, styles=(up_at_once, only_the_fall)),
     Mistake('ends-early', 'the rate is 0 one update too early',
             'Your rate is already 0 at the last update, number `n_steps - 1`, so that update does nothing. '
             'It should reach 0 at update {n_steps}, which is never made.',
@@ -87,7 +93,7 @@ schedule_mistakes += [
             'here it would be {want}.',
             ('What does `n_steps` do in your function?', 'After the warm-up the rate goes down again.',
              '`max(0., (n_steps - step) / max(1, n_steps - warmup_steps))`'),
-            SCHEDULE, twin=stays_up),
+            SCHEDULE, twin=stays_up, styles=(smaller_share,)),
 ]
 schedule_exercise = Exercise(
     linear_schedule, SCHEDULE, [dict(step=s, warmup_steps=w, n_steps=n) for s,w,n in (

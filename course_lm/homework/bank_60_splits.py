@@ -206,8 +206,8 @@ def tells_dropped(input, got):
 BUCKETS = '62_long_reviews.ipynb#What-padding-costs'
 bucket_mistakes = [
     Mistake('in-order', 'the batches come in order of length',
-            'Your batches go from the shortest texts to the longest. The model would see only short reviews '
-            'first and end on long ones, in every epoch.',
+            'Your batches come in order of length. In every epoch the model would see the short reviews at '
+            'one end and the long ones at the other.',
             ('How long are the texts of your first batch, and of your last?',
              'Neighbours share a batch. The batches themselves come in any order.',
              'After cutting: `rng.shuffle(batches)`.'),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REVIEWS', 'GITHUB', 'TWICE', 'leaks_mistakes', 'leaks_exercise', 'EVERY', 'labels_mistakes', 'labels_exercise',
-           'leaks', 'numbers_of_train', 'texts_themselves', 'each_text_once', 'exact_text', 'one_side', 'read_labels',
-           'observe_labels']
+           'leaks', 'numbers_of_train', 'texts_themselves', 'each_text_once', 'exact_text', 'blanks_at_the_ends',
+           'one_side', 'read_labels', 'observe_labels']
 
 # %% ../../nbs/homework/bank_60_texts.ipynb #cddf2899
 import re
@@ -32,6 +32,9 @@ def each_text_once(train_texts, test_texts):
     found = {' '.join(test_texts[i].lower().split()): i for i in reversed(leaks(train_texts, test_texts))}
     return sorted(found.values())
 def exact_text(train_texts, test_texts): return [i for i,text in enumerate(test_texts) if text in train_texts]
+def blanks_at_the_ends(train_texts, test_texts):
+    def key(text): return re.sub(' +', ' ', text.strip(' ')).lower()
+    return [i for i,text in enumerate(test_texts) if key(text) in map(key, train_texts)]
 def one_side(train_texts, test_texts):
     return [i for i,text in enumerate(test_texts) if ' '.join(text.lower().split()) in train_texts]
 
@@ -67,7 +70,7 @@ leaks_mistakes = [
             ('Which characters are white space?',
              "`split()` without an argument splits at all of them, `split(' ')` at blanks.",
              "`' '.join(text.split())`"),
-            TWICE, switch='blanks_only'),
+            TWICE, switch='blanks_only', styles=(blanks_at_the_ends,)),
     Mistake('spaces-removed', 'all white space is removed',
             'Your {got} removes white space altogether, so that different texts become equal. A run counts '
             'as one blank. Expected was {want}.',
@@ -110,7 +113,7 @@ leaks_exercise = Exercise(
     leaks, TWICE, [dict(train_texts=train, test_texts=test) for train,test in (
         (['a b'], ['a b']), (['Good'], ['good', 'bad']), (['a  b'], ['a b']), (['a b\n'], ['a b']),
         (['x', 'a\nb'], ['a b']), (['a b'], ['ab', 'a']), (['c', 'a'], [' A', 'b', 'a ', 'c']),
-        (['a b', 'Good \n FILM'], ['good\tfilm ', 'A b', 'film']))],
+        (['a b', 'c!'], ['b a', 'c']), (['a b', 'Good \n FILM'], ['good\tfilm ', 'A b', 'film']))],
     leaks_mistakes, valid=lambda i: True, covers='line breaks, capitals and copies of copies')
 
 # %% ../../nbs/homework/bank_60_texts.ipynb #09259e38

@@ -13,7 +13,7 @@ from course_lm.homework.exercises import warm
 from course_lm.homework.findings import beside, finding, which
 from course_lm.homework.recognition import Known, recognised, shrunk
 from course_lm.homework.report import Example, Report, message_of
-from course_lm.homework.sandbox import Prepared, outcomes, sandbox
+from course_lm.homework.sandbox import Prepared, outcomes, preload, sandbox
 
 # %% ../../nbs/homework/checking.ipynb #fcca7424
 def checked_function(exercise, fn, seconds=None)->Report:
@@ -22,6 +22,7 @@ def checked_function(exercise, fn, seconds=None)->Report:
     if not callable(fn): report = _not_a_function(exercise, fn)
     else:
         warm(exercise)
+        preload(fn)
         with sandbox(exercise, fn, seconds) as box: report = _tried(box, Known(exercise))
     report.seconds = time.perf_counter() - start
     return report
@@ -82,7 +83,7 @@ def _named(box, outs, known, verdict):
     is_value = outs[i].kind == 'value'
     got = outs[i].value if is_value else Gone(f'{outs[i].error}: {outs[i].text}')
     best = exercise.inputs[i], got, known.want(i)
-    if verdict.sure and is_value: best = shrunk(known, box.ask, tuple(ids), best)
+    if verdict.sure and is_value: best = shrunk(known, box.ask, verdict.made or tuple(ids), best)
     also = (*ids[1:], *(finding(key).id for key in beside(outs)))
     report = Report(exercise.name, False, mistake.id, mistake.title, also=also, sure=verdict.sure)
     report.message = (message_of(mistake, *best) + _others(exercise, verdict)).strip()

@@ -26,6 +26,7 @@ class Mistake:
     switch:str=None # the argument of the reference that makes it
     twin:Callable=None # or a function that makes it
     tell:Callable=None # or (input, got) -> bool: seen from the answer, where there are many right ones
+    styles:tuple=() # functions that make it in other ways, with other answers
     def __post_init__(self):
         if self.switch and self.twin or not (self.switch or self.twin or self.tell):
             raise ValueError(f'{self.id}: one of switch and twin, or a tell with one of them as an example')
@@ -55,7 +56,8 @@ class Exercise:
     def lesson(self): return int(self.anchor[0])
     def __repr__(self):
         return f'<exercise {self.name}: {len(self.inputs)} inputs, {len(self.mistakes)} mistakes>'
-    def __getitem__(self, id): return next(m for m in self.mistakes if m.id == id)
+    def __getitem__(self, id): # 'tail-kept', or 'tail-kept/0' for the first of its styles
+        return next(m for m in self.mistakes if m.id == id.partition('/')[0])
 
 # %% ../../nbs/homework/exercises.ipynb #57a82ab7
 def random_state()->list:
@@ -121,6 +123,8 @@ def _copy(f):
 def version(exercise, *ids): # a function, or None where no version has these mistakes
     "The reference with some mistakes; without any, the reference."
     mistakes = [exercise[id] for id in ids]
+    styles = [m.styles[int(id.partition('/')[2])] for m,id in zip(mistakes, ids) if '/' in id]
+    if styles: return _copy(styles[0]) if len(ids) == 1 else None
     if any(not (m.switch or m.twin) for m in mistakes): return None
     twins, switches = [m.twin for m in mistakes if m.twin], {m.switch: True for m in mistakes if m.switch}
     if len(twins) > 1: return None
@@ -134,6 +138,7 @@ def is_ours(exercise, fn)->bool:
     return any(code is f.__code__ for f in _functions(exercise))
 def _functions(exercise):
     fs = [exercise.reference, *(m.twin for m in exercise.mistakes if m.twin)]
+    fs += [f for m in exercise.mistakes for f in m.styles]
     return [f for f in fs if isinstance(f, types.FunctionType)]
 def hide(exercise):
     "Take the working reference out of a process: no frame and no module has it any more."

@@ -77,6 +77,12 @@ def _is_call_on(node):
 class FromNotebook(Prepared):
     "A function of a notebook, made in the child."
     def __init__(self, cells, name): self.cells, self.name = cells, name
+    def names(self):
+        nodes = [n for _,node in needed(self.cells, self.name) for n in ast.walk(node)]
+        aliases = {a.name for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names}
+        aliases |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+        attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+        return aliases | attributes | {n.id for n in nodes if isinstance(n, ast.Name)}
     def load(self):
         space, failed = dict(__name__='__main__'), None
         for i,source in enumerate(self.cells):

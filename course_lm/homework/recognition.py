@@ -32,6 +32,9 @@ class Known:
     def ids(self, n): # tuples of n mistakes that there is a version for
         can = [m.id for m in self.exercise.mistakes if not m.tell and self.version((m.id,))]
         return [ids for ids in itertools.combinations(can, n) if self.version(ids)]
+    def made(self): # the single mistakes, in all of their styles
+        styles = {m.id: range(len(m.styles)) for m in self.exercise.mistakes}
+        return [ids for id, in self.ids(1) for ids in [(id,), *((f'{id}/{i}',) for i in styles[id])]]
 def alike(a, b)->bool:
     "Whether two outcomes are the same: equal values, or the same exception."
     if a.kind == b.kind == 'value': return same(a.value, b.value) and same(b.value, a.value)
@@ -62,6 +65,7 @@ class Verdict:
     reasons:dict # number of an input -> what is wrong there
     ids:list=field(default_factory=list) # mistakes
     sure:bool=True # False: one of the ids, and the inputs do not tell which
+    made:tuple=() # the ids with their style
 
 # %% ../../nbs/homework/recognition.ipynb #7f3d5abe
 def recognised(known, outs)->Verdict: # outs: an Outcome for each input, or fewer
@@ -74,10 +78,11 @@ def recognised(known, outs)->Verdict: # outs: an Outcome for each input, or fewe
     verdict = Verdict(sorted(reasons), reasons)
     if not reasons: return verdict
     for n in (1, 2):
-        found = [ids for ids in known.ids(n) if fits(known, ids, outs)]
+        found = [ids for ids in (known.made() if n == 1 else known.ids(n)) if fits(known, ids, outs)]
         if found:
-            verdict.ids = list(dict.fromkeys(id for ids in found for id in ids))
-            verdict.sure = len(found) == 1
+            plain = list(dict.fromkeys(tuple(id.partition('/')[0] for id in ids) for ids in found))
+            verdict.ids, verdict.made = list(dict.fromkeys(id for ids in plain for id in ids)), found[0]
+            verdict.sure = len(plain) == 1
             return verdict
         if n == 1: verdict.ids = _tells(exercise, outs, verdict.wrong)
         if verdict.ids: return verdict
