@@ -20,7 +20,7 @@ from benchmarks.bench import keep, machine, results
 
 LONGEST = 800 # characters of a text: about as long as the model's own writing
 AMOUNTS = {15_000: 20, 60_000: 48} # characters to learn from: updates
-RATES = dict(rates=(3e-4, 1e-3, 3e-3), rates_scratch=(1e-3, 3e-3, 1e-2)) # for the seven corpora
+RATES = dict(rates=(1e-3, 3e-3), rates_scratch=(1e-3, 3e-3, 1e-2)) # for the seven corpora
 SETTINGS = dict(longest=LONGEST, updates=AMOUNTS, pairs=60, scored_texts=30, seed=42, **RATES)
 
 
