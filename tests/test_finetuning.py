@@ -1,10 +1,11 @@
 """Lesson 5 beyond what its notebook shows: interruptions, caches, odd tokenizers, laws on random input."""
-import math, subprocess, sys
+import json, math, subprocess, sys
 from pathlib import Path
 
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 
+from benchmarks.bench import results
 from course_lm import finetuning as ft
 from course_lm.models import (
     new_model, tiny_bert_config,
@@ -376,3 +377,24 @@ def test_masked_loaders_are_fresh_and_frozen(mtok):
     assert h.steps[0]['tokens'] == pytest.approx(.15*8*14, abs=25)
 
 
+
+
+def test_what_lesson_50_says_of_its_record():
+    found = json.loads((results / "finetune_manual.json").read_text(encoding="utf-8"))
+    for kind, losses in found["choice"].items():
+        assert list(losses) == [str(rate) for rate in found["settings"]["rates"][kind]]
+        best = min(losses, key=losses.get)
+        assert best not in (list(losses)[0], list(losses)[-1])  # no rate at the edge
+    rows = {}
+    for row in found["rows"]: rows.setdefault((row["model"], row["paragraphs"]), []).append(row)
+    def mean(name, n, text):
+        each = [row[text] for row in rows[name, n]]
+        return sum(each) / len(each)
+    tuned, mixed = "fine-tuned", "fine-tuned, own writing mixed in"
+    assert [len(rows[name, 120]) for name in (tuned, "from scratch", mixed)] == [3, 3, 3]
+    untouched = rows["untouched", 0][0]
+    assert mean(tuned, 120, "manual") < .85 * untouched["manual"] < mean("from scratch", 120, "manual")
+    assert mean(tuned, 480, "manual") < mean(tuned, 120, "manual") < mean(tuned, 30, "manual")
+    forgot = [mean(name, 120, "reviews") - untouched["reviews"] for name in (tuned, mixed)]
+    assert 0 < forgot[1] < .5 * forgot[0]
+    assert mean(mixed, 120, "manual") < 1.03 * mean(tuned, 120, "manual")
