@@ -208,6 +208,45 @@ def test_many_writers_end_with_one_whole_folder(tmp_path, exchange):
         assert not missed
 
 
+def test_what_a_writer_moves_aside_is_his_alone(tmp_path):
+    "Without an exchange of names: another one clears, and a third one is at work, between the two renames."
+    place, other = tmp_path / 'place', tmp_path / 'other'
+    write(place, a='old')
+    write(other, a='new')
+    check = files.check_folder
+
+    def clear_first(path, *name):
+        if path.name.endswith('-old'):
+            files.clear(tmp_path)
+            assert path.is_dir() and not place.exists()
+        return check(path, *name)
+
+    with files._locked(place) as mine:
+        assert mine and files._two_renames(other, place) is False  # somebody is at work on it
+    assert held(place)['a.txt'] == b'old'
+    with patch.object(files, 'check_folder', clear_first):
+        assert files._two_renames(other, place)
+    assert held(place)['a.txt'] == b'new' and [p.name for p in tmp_path.iterdir()] == ['place']
+
+
+def test_a_lock_is_of_the_folder_that_has_the_name(tmp_path):
+    "Opened, and then replaced by another one before it was locked."
+    import fcntl
+    place, lock = tmp_path / 'place', fcntl.flock
+    write(place, a='old')
+
+    def replaced(fd, how):
+        write_anew()
+        return lock(fd, how)
+
+    def write_anew():
+        place.rename(tmp_path / 'moved')
+        place.mkdir()
+
+    with patch.object(fcntl, 'flock', replaced), files._locked(place) as mine:
+        assert mine is False
+
+
 def test_a_cut_file_is_seen(tmp_path):
     write(tmp_path / 'place', a='12345')
     assert is_whole(tmp_path / 'place')

@@ -6,7 +6,7 @@
 __all__ = ['check_folder', 'whole_folder', 'fingerprint', 'text_key']
 
 # %% ../../nbs/support/files.ipynb #imports
-import ctypes, errno, hashlib, json, math, os, re, secrets, shutil, stat, sys
+import ctypes, errno, hashlib, json, math, os, re, secrets, shutil, stat, sys, time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -131,8 +131,12 @@ def _exchange(a, b):
     except AttributeError: return False
 
 # %% ../../nbs/support/files.ipynb #b68dc48c
-def _two_renames(new, path):
-    "As `_exchange`, with an instant between. False where another writer came first."
+def _two_renames(new, path, held=None):
+    "As `_exchange`, with an instant between. False where another writer came first, or is at work on it."
+    if held is not None and _inode(path) == held: return _renamed_twice(new, path)
+    with _locked(path) as mine: # so that `clear` does not take it for what a dead writer left
+        return mine is not False and _renamed_twice(new, path)
+def _renamed_twice(new, path):
     aside = new.with_name(f'{new.name}-old')
     try: path.rename(aside)
     except FileNotFoundError: return False
@@ -146,6 +150,8 @@ def _two_renames(new, path):
         raise
     shutil.rmtree(aside, ignore_errors=True)
     return True
+
+# %% ../../nbs/support/files.ipynb #put-code
 def _inode(path):
     try: return path.stat().st_ino
     except OSError: return None
@@ -156,7 +162,7 @@ def _back_if_strange(new, path):
         raise
 def _put(new, path, held=None): # held: the inode that we have locked at `path`
     "Put the folder `new` where `path` is. What was there is in `new` afterwards, or gone."
-    for _ in range(100):
+    for i in range(1000):
         try:
             if os.name == 'nt' and path.exists() and not any(path.iterdir()): path.rmdir()
             return new.rename(path)
@@ -166,7 +172,8 @@ def _put(new, path, held=None): # held: the inode that we have locked at `path`
             if held is not None and _inode(new) == held: return _back_if_strange(new, path)
             with _locked(new) as mine: # what came out is another writer's
                 return None if mine is False else _back_if_strange(new, path) # False: somebody clears it
-        if _two_renames(new, path): return
+        if _two_renames(new, path, held): return
+        time.sleep(min(i, 20)/1000)
     raise OSError(f'{path} is replaced by others all the time: it was not written')
 
 # %% ../../nbs/support/files.ipynb #clear-code
@@ -181,7 +188,7 @@ def _locked(folder): # True; False: somebody else has it, or it is gone; None: t
     try:
         try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e: got = False if e.errno in (errno.EAGAIN, errno.EACCES) else None
-        else: got = Path(folder).exists()
+        else: got = _inode(folder) == os.fstat(fd).st_ino # not one that came in its place
         yield got
     finally: os.close(fd)
 
