@@ -19,7 +19,7 @@ from .labels import LabelStrategy, LMCollator
 from .models import load_lm, save_lm # noqa: F401, given on
 from .perplexity import ScoredBytes, evaluate_lm
 from .support.checks import (
-    Count, Flag, Natural, NotAll, NotNegative, OneOf, Positive, Rate, Seed, Text, checked)
+    Count, Flag, Natural, NotAll, OneOf, Positive, Rate, Real, Seed, Text, checked)
 from .support.inputs import IGNORE_INDEX, ceil_div, is_causal
 from .support.kinds import (
     AnyBatches, Axes, Batches, Function, Keeper, LanguageModel, Model, Tokenizer, TrainValid, WarmupSteps)
@@ -67,19 +67,20 @@ def lm_loaders(
             loader(valid, batch_size=batch_size, collate_fn=frozen))
 
 # %% ../nbs/50_fine_tuning.ipynb #schedule-kind
+WeightDecay = Real(0, 100, name='WeightDecay', hint='a decay is small, such as .01')
 Schedule = OneOf['one_cycle', 'linear', 'cosine', 'cosine_with_min_lr', 'constant', 'wsd']
 
 def decay_groups(
     model, # any model
-)->dict: # 'matrix' (decayed), 'embedding' and 'vector' (not): lists of (name, parameter)
+)->dict: # 'matrix', 'output' (decayed), 'embedding', 'vector' (not): lists of (name, parameter)
     "The parameters that are trained, by module and shape; a tied output layer is an embedding. Lesson 5."
     head = getattr(model, 'get_output_embeddings', lambda: None)()
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) or m is head}
+    kinds = {id(getattr(head, 'weight', None)): 'output'}
+    kinds |= {id(m.weight): 'embedding' for m in model.modules() if isinstance(m, nn.Embedding)}
     groups = dict(matrix=[], embedding=[], vector=[])
     for name,p in model.named_parameters():
-        kind = 'matrix' if p.ndim >= 2 else 'vector'
-        if id(p) in embeddings: kind = 'embedding'
-        if p.requires_grad: groups[kind].append((name, p))
+        kind = kinds.get(id(p), 'matrix' if p.ndim >= 2 else 'vector')
+        if p.requires_grad: groups.setdefault(kind, []).append((name, p))
     if any(groups.values()): return groups
     raise ValueError('no parameter of the model has requires_grad: everything is frozen')
 
@@ -133,12 +134,12 @@ def _wsd(step, n_steps, up, decay):
 def lm_optimizer(
     model:Model, # whose parameters are trained: those with requires_grad
     lr:Rate, # highest learning rate
-    weight_decay:NotNegative=.01, # pull towards zero, for matrices only
+    weight_decay:WeightDecay=.01, # pull towards zero, for matrices only
     betas:tuple[NotAll, NotAll]=(.9, .99), # how long Adam remembers the gradient and its square
     make:Function=torch.optim.AdamW, # of groups (params, weight_decay, kind), lr= and betas=
 )->torch.optim.Optimizer:
     "AdamW that decays no embedding, norm or bias. Raises `ValueError` where all is frozen. Lesson 5."
-    decay = dict(matrix=weight_decay, embedding=0., vector=0.)
+    decay = dict(matrix=weight_decay, output=weight_decay, embedding=0., vector=0.)
     groups = [dict(params=[p for _,p in named], weight_decay=decay[kind], kind=kind)
               for kind,named in decay_groups(model).items() if named]
     return make(groups, lr=lr, betas=betas)
@@ -225,7 +226,7 @@ class Recipe:
     schedule:Schedule = 'one_cycle' # as in `lr_factor`
     warmup_steps:WarmupSteps = .25 # as in `lr_factor`
     decay:WarmupSteps = .2 # as in `lr_factor`
-    weight_decay:NotNegative = .01 # as in `lm_optimizer`
+    weight_decay:WeightDecay = .01 # as in `lm_optimizer`
     betas:tuple[NotAll, NotAll] = (.9, .99) # as in `lm_optimizer`
     max_grad_norm:Positive|OneOf[math.inf] = 1. # longer gradients are shortened to it; math.inf: none
     eval_every:Count = None # updates between evaluations; None: an epoch
@@ -278,6 +279,7 @@ class TrainingRun:
     def __init__(self, model, train, valid=None, recipe=None, n_bytes=None, evaluate=None, **changes):
         if 'batch_size' in changes:
             raise TypeError(f'batch_size={changes["batch_size"]!r}: train holds batches, see lm_loaders')
+        model, train = LanguageModel(model, 'model'), AnyBatches(train, 'train')
         self.model, self.train, self.valid, self.evaluate = model, train, valid, evaluate
         self.recipe = r = Recipe.of(recipe, **changes)
         sized = hasattr(train, '__len__')
@@ -285,10 +287,8 @@ class TrainingRun:
         if r.keep_best and valid is None and evaluate is None:
             raise ValueError('keep_best=True needs valid: the best is chosen on it')
         self.per_epoch = ceil_div(len(train), r.accumulate) if sized else r.n_steps
-        self.n_steps = r.n_steps or r.epochs*self.per_epoch
-        self.every = r.eval_every or self.per_epoch
-        self.device = next(model.parameters()).device
-        self.causal = is_causal(model, trained=True)
+        self.n_steps, self.every = r.n_steps or r.epochs*self.per_epoch, r.eval_every or self.per_epoch
+        self.device, self.causal = next(model.parameters()).device, is_causal(model, trained=True)
         self.opt = lm_optimizer(model, r.lr, r.weight_decay, r.betas)
         self.history, self.best, self.n_bytes = History(), None, n_bytes
         self.feed = Feed(train, r.accumulate, self.device, also=valid, read=self.read)

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from .checkpoints import Checkpoints
 from .finetuning import (
-    History, Recipe, Schedule, TrainingRun, gradient, lm_optimizer, lr_factor, n_scored)
+    History, Recipe, Schedule, TrainingRun, WeightDecay, gradient, lm_optimizer, lr_factor, n_scored)
 from .labels import BertMasking, CausalLabels, LabelStrategy, LMCollator
 from .perplexity import evaluate_lm, token_bytes
 from .scratch import training_speed
@@ -139,7 +139,7 @@ class PretrainRecipe(Recipe):
     schedule:Schedule = 'wsd' # as in `lr_factor`; only 'wsd' can do with minutes
     warmup_steps:WarmupSteps = 50 # updates in which the learning rate grows; or a share of them
     batch_size:Count = 32 # chunks in a batch
-    weight_decay:NotNegative = .1 # of matrices only
+    weight_decay:WeightDecay = .1 # of matrices only
     betas:tuple[NotAll, NotAll] = (.9, .95) # of AdamW
     decay:NotAll = .2 # share of the run that the decay takes
     minutes:Positive = None # of training, over all sessions, in place of n_steps: the clock begins the decay

@@ -54,10 +54,20 @@ def test_every_parameter_is_in_one_group(make):
     assert id(model.get_output_embeddings().weight) not in decayed
 
 
-def test_untied_head_is_not_decayed():
+def test_an_output_layer_of_its_own_is_decayed_and_is_not_for_muon():
     config = tiny_gpt_config(300, n_layer=1, n_head=1, n_embd=16)
     config.tie_word_embeddings = False
-    assert 'lm_head.weight' in [n for n, _ in decay_groups(new_model(config))['embedding']]
+    model = new_model(config)
+    assert [n for n, _ in decay_groups(model)['output']] == ['lm_head.weight']
+    assert 'lm_head.weight' not in [n for n, _ in decay_groups(model)['matrix']]
+    groups = {g['kind']: g for g in lm_optimizer(model, 1e-3, 0.1).param_groups}
+    assert {k: g['weight_decay'] for k, g in groups.items()} == {
+        'matrix': 0.1, 'output': 0.1, 'embedding': 0.0, 'vector': 0.0}
+    opt = lm_optimizer(model, 1e-3, 0.1, make=MuonAdamW)
+    model(input_ids=torch.arange(8)[None], labels=torch.arange(8)[None]).loss.backward()
+    opt.step()
+    assert 'v' in opt.state[model.lm_head.weight]  # AdamW's second moment
+    assert 'v' not in opt.state[model.transformer.h[0].mlp.c_fc.weight]
 
 
 def test_frozen_parameters_stay_out():
