@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .support.checks import Count, Positive, Seed, checked
-from .support.kinds import Generator, Model, Texts
+from .support.kinds import Model, Texts, TransformersModel
 
 # %% ../nbs/55_adapters.ipynb #lora-class
 def _is_conv1d(layer): return type(layer).__name__ == 'Conv1D' # GPT-2's: its weight is (in, out)
@@ -25,7 +25,7 @@ class LoRA(nn.Module):
         base:Model, # a linear layer
         rank:Count, # rows of A, columns of B
         alpha:Positive=16, # the product is multiplied by alpha/rank
-        generator:Generator=None, # of A; B is zero
+        generator:torch.Generator=None, # of A; B is zero
     ):
         super().__init__()
         n_out, n_in = base.weight.T.shape if _is_conv1d(base) else base.weight.shape
@@ -52,7 +52,7 @@ def _places(model, is_one): # [(parent, name of the child, child)]
 
 @checked
 def add_lora(
-    model:Model, # is changed: its body is frozen, and so is the head of a language model
+    model:TransformersModel, # is changed: its body is frozen, and so is the head of a language model
     rank:Count=8, # rows of A, columns of B
     alpha:Positive=16, # the product is multiplied by alpha/rank
     targets:Texts=None, # last names of layers, such as ['c_attn']; None: every matrix of the body

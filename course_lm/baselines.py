@@ -40,9 +40,10 @@ def _text_fingerprint(ds): # '' where there are no texts; it says whether two sp
     return fingerprint([text_key(t).hex() for t in ds['text']]) if 'text' in ds.column_names else ''
 def _asked(splits, score_on, chosen_on=None):
     "Labels and fingerprint of a split to score, refused where a choice has seen it under another name."
-    if score_on not in splits: raise ValueError(f'score_on={score_on!r} is no split: there is {list(splits)}')
+    for name,split in dict(score_on=score_on, chosen_on=chosen_on or score_on).items():
+        if split not in splits: raise ValueError(f'{name}={split!r} is no split: there is {list(splits)}')
     labels, reviews = check_reviews(splits[score_on], score_on), _text_fingerprint(splits[score_on])
-    other = splits[chosen_on] if chosen_on in splits and chosen_on!=score_on else None
+    other = splits[chosen_on] if chosen_on and chosen_on!=score_on else None
     if other is not None and reviews and reviews==_text_fingerprint(other):
         raise ValueError(f'{chosen_on} and {score_on} are the same reviews: '
                          'what is chosen on the one would be scored on it')
@@ -241,6 +242,7 @@ def Truth(value):
 def Runs(value): # a list
     "a list of RunResult"
     if isinstance(value, (str, Mapping)) or not hasattr(value, '__iter__'): raise WrongType
+    if hasattr(value, '__len__') and not len(value): raise Refused('there is nothing in it')
     return [part_of(kind_of(RunResult), i, run) for i,run in enumerate(value)]
 class _Answers(_Scores): # and what it says of itself
     @property
@@ -249,15 +251,14 @@ class _Answers(_Scores): # and what it says of itself
     def valid_accuracy(self)->float|None: # of the weights that were kept; None: was never measured
         if self.scored_on=='valid': return self.accuracy
         seen = [h['valid_accuracy'] for h in self.history if 'valid_accuracy' in h]
-        if not seen: return None
-        return max(seen) if self.settings.get('keep_best') else seen[-1]
+        if self.settings.get('keep_best'): return max(seen, default=None)
+        return seen[-1] if seen else None
     @property
     def epoch_seconds(self)->float:
         return self.seconds/max(1, self.history[-1].get('epoch', 0) if self.history else 0)
     def __repr__(self):
         low, high = self.interval
-        first = self.class_names[self.predictions[0]]
-        always = f', always {first!r}' if len(set(self.predictions))==1 else ''
+        always = f', always {self.class_names[self.predictions[0]]!r}' if len({*self.predictions})==1 else ''
         return (f'{self.name}: {100*self.accuracy:.1f} % of {self.n:,} {self.scored_on} reviews '
                 f'(95 %: {100*low:.1f} to {100*high:.1f}){always}')
     @staticmethod
@@ -340,12 +341,11 @@ def _counted(ngrams, marks=False): # what a vectorizer counts: runs of words
 def _counter_of(features, ngrams, C, n_classes): # (name, vectorizer, classifier)
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
-    low, high = ngrams
     softmax = LogisticRegression(C=C, max_iter=1000)
-    if features=='tfidf': return f'tf-idf {low}-{high} words', TfidfVectorizer(**_counted(ngrams)), softmax
+    if features=='tfidf': return 'tf-idf %d-%d words' % ngrams, TfidfVectorizer(**_counted(ngrams)), softmax
     two = LogisticRegression(C=C, solver='liblinear', dual=features=='nbsvm', random_state=0)
     if features=='nbsvm': return 'NB-SVM', CountVectorizer(binary=True, **_counted(ngrams, True)), two
-    return f'counts {low}-{high} words', CountVectorizer(**_counted(ngrams)), two if n_classes==2 else softmax
+    return 'counts %d-%d words' % ngrams, CountVectorizer(**_counted(ngrams)), two if n_classes<3 else softmax
 def _against_rest(x, y, classifier, classes): # NB-SVM: for each class (weights of the features, classifier)
     from sklearn.base import clone
     weights = [nb_weights(x, y==k) for k in classes]

@@ -14,10 +14,18 @@ import torch
 from fastcore.basics import patch
 
 from .finetuning import TrainingRun
-from .support.checks import Count, Flag, NewFolder, Positive, checked, is_a
+from .support.checks import Count, Flag, NewFolder, Positive, Refused, Text, checked, is_a, kind
 from .support.files import check_folder, clear, damage, fingerprint, is_whole, whole_folder
 from .support.inputs import savable
 from .support.machine import quiet
+
+# %% ../nbs/51_checkpoints.ipynb #folder-name
+@kind
+def FolderName(value):
+    "the name of a folder"
+    name = Text.check(value)
+    if not name.strip() or name in ('.', '..') or {*name} & {*'/\\\0'}: raise Refused
+    return name
 
 # %% ../nbs/51_checkpoints.ipynb #checkpoints-class
 @checked
@@ -42,7 +50,7 @@ class Checkpoints:
         return next(iter(self.found()), None)
 
     def read(self,
-        name:str=None, # of a checkpoint; None: the newest
+        name:FolderName=None, # of a checkpoint; None: the newest
     )->dict: # settings of its run, and state: where it was
         "What a checkpoint says of its run; None where there is none."
         path = self.last() if name is None else self.folder/name
@@ -82,7 +90,7 @@ def open(self:Checkpoints,
 @checked
 def save(self:Checkpoints,
     run:TrainingRun, # which was opened
-    name:str=None, # one that stays; None: by the update, and the one before goes
+    name:FolderName=None, # one that stays; None: by the update, and the one before goes
 )->Path: # the new checkpoint
     "Keep all that `run` needs to go on, whole or not at all; then remove the checkpoint before."
     path = self.folder/(name or f'step-{run.done:08d}')

@@ -22,12 +22,13 @@ from .baselines import LABELS, RunResult, check_reviews, n_classes_of
 from .data import train_tokenizer
 from .finetuning import Recipe, train_loop
 from .labels import pad_examples
+from .models import ClassNames
 from .policies import Lengths
 from .support.checks import (
     Count, Flag, Natural, NotAll, Refused, Seed, Text, checked, is_a, kind, part_of, short)
 from .support.inputs import around, ceil_div, encode_texts, max_length_of, n_tokens
 from .support.kinds import (
-    AnyTexts, BatchSampler, Classifier, EveryText, Splits, Texts, TokenIds, Tokenizer, check_texts)
+    AnyTexts, BatchSampler, Classifier, EveryText, Splits, TokenIds, Tokenizer, check_texts)
 from .support.padding import as_read, check_ids
 from .support.randomness import evaluating
 
@@ -276,10 +277,8 @@ def train_classifier(
     lengths = ds['train']['length']
     if sampler is None: sampler = LengthBucketedSampler(lengths, recipe.batch_size, seed=recipe.seed)
     n_steps = _n_updates(sampler, recipe)
-    every = recipe.eval_every or ceil_div(n_steps, recipe.epochs)
     rows = [dict(input_ids=i, label=columns[l]) for i,l in zip(_token_rows(ds['train']), y['train'])]
-    collate = partial(review_batch, tokenizer=tokenizer)
-    train = DataLoader(rows, batch_sampler=sampler, collate_fn=collate)
+    train = DataLoader(rows, batch_sampler=sampler, collate_fn=partial(review_batch, tokenizer=tokenizer))
     start, cpu = time.perf_counter(), time.process_time()
     def answers(part): # in the order of the labels
         p = predict_proba(model, tokenizer, ds[part])
@@ -289,7 +288,7 @@ def train_classifier(
         loss = -np.log(run.rows[np.arange(run.n),run.labels].clip(1e-12)).mean()
         return dict(valid_loss=float(loss), valid_accuracy=run.accuracy,
                     seconds=time.perf_counter()-start, cpu_seconds=time.process_time()-cpu)
-    asked = replace(recipe, n_steps=n_steps, eval_every=every)
+    asked = replace(recipe, n_steps=n_steps, eval_every=recipe.eval_every or ceil_div(n_steps, recipe.epochs))
     history = train_loop(model, train, recipe=asked, evaluate=evaluate, progress=progress)
     return RunResult.of(splits, 'test', 'valid' if recipe.keep_best else None,
         name=name or model.config.model_type, probs=answers('test'),
@@ -310,7 +309,7 @@ class LSTMClassifier(torch.nn.Module):
         pooling:Literal['last', 'max', 'mean']='last', # what the head sees of all states
         dropout:NotAll=0.3, # share of the vectors, and of what the head sees, that is dropped
         seed:Seed=42, # of the weights
-        labels:Texts=LABELS, # names of the classes
+        labels:ClassNames=LABELS, # names of the classes
     ):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
@@ -350,6 +349,7 @@ def lstm_baseline(
     **shape, # n_embd, n_hidden, bidirectional, pooling, dropout of LSTMClassifier
 )->RunResult: # scored on test
     "The lecture's packed LSTM, on batches of about equal length. Lesson 6."
+    if known := {'labels', 'seed'} & {*shape}: raise TypeError(f'{min(known)}= comes from splits or recipe')
     n = n_classes_of(check_reviews(splits['train'], 'train'))
     names = getattr(splits['train'].features['label'], 'names', [str(k) for k in range(n)])
     recipe, labels = recipe or LSTM_RECIPE, LABELS if n==2 else names

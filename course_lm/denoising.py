@@ -94,7 +94,7 @@ class SpanCorruption(Denoising):
     "T5's task: spans give way to sentinels. Raises `ValueError` where there are too few of them. Lesson 3."
     def __init__(self,
         prob:Level=.15, # share of the tokens that is removed, rounded to whole tokens
-        mean_span:Real(1)=3., # tokens per removed span, on average
+        mean_span:Real(1, 1000)=3., # tokens per removed span, on average
     ):
         self.prob,self.mean_span = prob,mean_span
 

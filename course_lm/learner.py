@@ -6,8 +6,7 @@
 __all__ = ['lm_dataloaders', 'lm_learner']
 
 # %% ../nbs/56_fastai_learner.ipynb #imports
-import tempfile
-from collections.abc import Callable
+import inspect, tempfile
 from types import SimpleNamespace
 from typing import Literal
 
@@ -16,7 +15,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.data.block import TransformBlock
 from fastai.data.core import DataLoaders, TfmdDL, TfmdLists
-from fastai.learner import AvgLoss, Learner
+from fastai.learner import AvgLoss, Learner, Metric
 from IPython.display import display
 
 from .engines import TakesDict
@@ -25,7 +24,7 @@ from .labels import LabelStrategy, LMCollator, show_batch_labels
 from .models import layer_groups, save_lm
 from .perplexity import Perplexity, TokenAccuracy, token_nll
 from .predictions import show_predictions
-from .support.checks import Count, Flag, NewFolder, Seed, checked
+from .support.checks import Count, Flag, NewFolder, OneOf, Seed, WrongType, checked, kind
 from .support.inputs import is_causal
 from .support.kinds import Device, LanguageModel, Tokenizer, TrainValid
 from .support.randomness import epoch_order
@@ -119,7 +118,26 @@ class LMLearner(Learner):
 
     def export(self, fname:NewFolder=None): # None: export
         "A folder that `load_lm` reads, in place of fastai's pickle."
-        return save_lm(self.lm, self.dls.train.tokenizer, self.path/(fname or 'export'))
+        return save_lm(self.lm, self.dls.train.tokenizer, self.path/('export' if fname is None else fname))
+
+# %% ../nbs/56_fastai_learner.ipynb #loss-kinds
+@kind
+def Loss(value):
+    "'model', 'fastai' or a function of logits and labels"
+    if isinstance(value, str): return OneOf['model', 'fastai'].check(value)
+    if not callable(value) or hasattr(value, 'get_vocab'): raise WrongType
+    try: inspect.signature(getattr(value, 'forward', value)).bind('logits', 'labels')
+    except TypeError: raise WrongType('it does not take two arguments') from None
+    return value
+
+@kind
+def Metrics(value):
+    "a list of metrics: functions, fastai's Metrics, or what has as_fastai"
+    if not isinstance(value, (list, tuple)): raise WrongType
+    for i,one in enumerate(value):
+        known = callable(one) and not isinstance(one, torch.nn.Module) or isinstance(one, Metric)
+        if not known and not hasattr(one, 'as_fastai'): raise WrongType('', f'[{i}]', (one, 'a metric'))
+    return list(value)
 
 # %% ../nbs/56_fastai_learner.ipynb #8a075454
 @checked
@@ -127,8 +145,8 @@ def lm_learner(
     dls:DataLoaders, # what `lm_dataloaders` gives
     model:LanguageModel, # a transformers language model
     # 'model': the one it returns; 'fastai': computed from logits and labels; or f(logits, labels)
-    loss:Literal['model', 'fastai']|Callable='model',
-    metrics:list=None, # None: perplexity (causal only) and accuracy, both without the -100
+    loss:Loss='model',
+    metrics:Metrics=None, # None: perplexity (causal only) and accuracy, both without the -100
     path:NewFolder=None, # where lr_find, save and export write; None: a new temporary folder
     train_bn:Flag=False, # True: fastai trains norms even in frozen groups
     **kwargs, # to fastai's Learner: opt_func, cbs, wd, moms, splitter (embeddings, each block, head), ...

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reference_texts', 'layer_groups', 'tiny_gpt_config', 'tiny_bert_config', 'new_model', 'save_lm', 'add_tokens',
-           'load_lm']
+           'ClassNames', 'load_lm']
 
 # %% ../nbs/02_models.ipynb #imports
 import copy, json, math, os, re, warnings
@@ -70,7 +70,7 @@ def tiny_gpt_config(
     n_layer:Count=4, # blocks, one after the other: steps of thought
     n_head:Count=4, # attention heads in a block: places to look at for different reasons
     n_embd:Count=192, # width: how many numbers stand for a token on its way through
-    max_length:Whole(2)=128, # longest input: a learnt row for each position
+    max_length:Whole(2, 10**7)=128, # longest input: a learnt row for each position
     dropout:NotAll=0., # share of the numbers set to 0 in training
 ): # transformers GPT2Config
     "GPT-2's shape (Radford et al., 2019). Raises `ValueError` where heads do not divide the width. Lesson 0."
@@ -90,7 +90,7 @@ def tiny_bert_config(
     n_layer:Count=4, # blocks
     n_head:Count=4, # attention heads in a block
     n_embd:Count=192, # width
-    max_length:Whole(2)=128, # longest input; positions are turned into angles, which takes no rows
+    max_length:Whole(2, 10**7)=128, # longest input; positions are turned into angles, which takes no rows
     dropout:NotAll=0., # share of the numbers set to 0 in training
 ): # transformers ModernBertConfig
     "ModernBERT's shape (Warner et al., 2024): a token sees both sides. Errors as in `tiny_gpt_config`."
@@ -182,6 +182,7 @@ def add_tokens(
 )->int: # how many were new
     "New tokens for both: the loss on old text grows by less than log(1 + new/vocabulary) a token. Lesson 0."
     check_vocab(model, tokenizer, 'before adding tokens')
+    if '' in list(tokens): raise ValueError("tokens: '' is no token, and would not be added")
     added = tokenizer.add_tokens(list(tokens), special_tokens=special)
     _grow(model, max(tokenizer.get_vocab().values())+1)
     return added
@@ -254,13 +255,19 @@ def _auto_class(config, head, name):
     if head == 'masked' and not known: raise ValueError(f"{this} is no masked model: take head='causal'")
     if not known: raise ValueError(f'transformers has no {head} head for {this}')
     return cls
+@kind
+def ClassNames(value):
+    "a list of names, two or more, each once"
+    names = Texts.check(value)
+    if len(names) < 2: raise Refused('one output is no choice between classes')
+    if len(set(names)) < len(names): raise Refused('one is there twice')
+    return names
 def _set_labels(config, head, labels):
     "The names of the classes, or what question answering takes, into a config."
     if head == 'question-answering': config.num_labels = 2 # where an answer begins and where it ends
     if labels is None: return
     if head not in ('sequence-classification', 'token-classification'):
         raise ValueError(f'labels={labels!r} with head={head!r}: only classifiers have labels')
-    if len(set(labels)) < len(labels): raise ValueError(f'labels={labels!r} must be names, each once')
     config.id2label, config.label2id = dict(enumerate(labels)), {x: i for i,x in enumerate(labels)}
 
 # %% ../nbs/02_models.ipynb #same-answers
@@ -360,7 +367,7 @@ def ModelName(value):
 def load_lm(
     name:ModelName='tiny', # 'tiny' (-gpt, -bert), 'smollm2', 'minilm'; a folder; a hub name; or a pair
     head:OneOf[tuple(_heads)]='causal', # what stands on the body; one that is not in the file is new
-    labels:Texts=None, # names of a classifier's classes; None: those of the config, two where it names none
+    labels:ClassNames=None, # of a classifier; None: those of the config, two where it names none
     seed:Seed=42, # of weights that are new
     tokenizer:Tokenizer=None, # in place of the one that comes with the model
 )->tuple: # (model, tokenizer), in evaluation mode, float32, with a pad token of its own

@@ -12,11 +12,17 @@ import numpy as np
 from fastcore.basics import patch
 
 from .support.checks import (
-    Count, Natural, OneOf, Real, Share, SomeShare, Text, Whole, checked)
+    Count, Kind, Natural, OneOf, Real, Share, SomeShare, Text, Whole, checked)
 from .support.html import Piece, show_text
 from .support.inputs import SomeIds, flat_ids
 from .support.kinds import Generator, Players, Probabilities, TokenIds
 from .support.randomness import numpy_generator
+
+# %% ../nbs/10_what_is_a_language_model.ipynb #one-row
+def _one_row(value): # as it was passed
+    TokenIds.check([*value] if isinstance(value, range) else value)
+    return value
+OneRow = Kind('OneRow', 'token ids of one document', _one_row)
 
 # %% ../nbs/10_what_is_a_language_model.ipynb #5e386767
 _smoothings = 'none', 'add-k', 'kneser-ney', 'modified-kneser-ney'
@@ -181,7 +187,7 @@ def _find(self:NGramLM,
 @patch
 @checked
 def probs(self:NGramLM,
-    context:SomeIds=(), # (length,) token ids so far; only the last n-1 matter
+    context:OneRow=(), # (length,) token ids so far; only the last n-1 matter
 )->np.ndarray: # (vocab_size,) sums to 1
     """Probability of every token after `context`, be it seen, unseen or shorter than n-1.
     Raises `ValueError` for ids outside the vocabulary. Lesson 1."""
@@ -202,7 +208,7 @@ def probs(self:NGramLM,
 def sample(self:NGramLM,
     n:Natural, # how many tokens to draw
     generator:Generator=None, # None, a seed, a NumPy Generator or a torch.Generator
-    prompt:SomeIds=(), # (length,) token ids to go on from
+    prompt:OneRow=(), # (length,) token ids to go on from
 )->np.ndarray: # (n,) the new ids, without the prompt
     """Draw tokens one after the other, each from `probs` of what is there already.
     Raises `ValueError` for prompt ids outside the vocabulary. Lesson 1."""
@@ -241,7 +247,7 @@ class NextWordGame:
         if max(ids, default=0) >= len(vocab): raise ValueError(f'vocab has no word for all ids: {len(vocab)}')
         if positions is None: positions = [i for i in range(4, len(ids)) if vocab[ids[i]].isalpha()]
         if not len(positions): raise ValueError('ids, positions: the text holds no word to ask for')
-        if max(positions) >= len(ids): raise ValueError(f'positions: {max(positions)} is beyond the text')
+        if max(positions) >= len(ids): raise ValueError(f'{max(positions)=} is beyond the {len(ids)} ids')
         self.ids = ids
         self.vocab = list(vocab)
         self.models = dict(models)

@@ -15,8 +15,9 @@ import torch
 from .support.arrow import pad_rows
 from .support.checks import Count, Flag, NotNegative, Seed, SomeShare, Text, checked
 from .support.html import Piece, show_text, visible
-from .support.inputs import (
-    IGNORE_INDEX, around, check_causal, encode_texts, encode_whole, is_causal, lm_kind, max_length_of)
+from course_lm.support.inputs import (
+    IGNORE_INDEX, around, check_causal, check_vocab, encode_texts, encode_whole, is_causal, lm_kind,
+    max_length_of)
 from .support.kinds import AnyTexts, Batch, Tokenizer, TransformersModel
 from .support.machine import quiet
 from .support.padding import as_read, check_ids, heeds_padding, real_tokens
@@ -197,6 +198,7 @@ def show_predictions(
     n:Count=2, # examples shown
 ): # IPython HTML; hover over a token to see what was read and the probabilities
     "Each token above the guess for it: green where right, orange where wrong, stronger if surer. Lesson 0."
+    check_vocab(model, tokenizer)
     some = {k: v[:n] for k,v in batch.items()}
     some.setdefault('attention_mask', torch.ones_like(some['input_ids']))
     masked = not is_causal(model)

@@ -23,8 +23,9 @@ from .predictions import generate_text
 from .pretraining import Chunks, PretrainHistory
 from .scoring import score_texts
 from .scratch import compression_baseline, count_flops, count_parameters, deduplicate
-from .support.checks import Count, Natural, Seed, Text, checked
-from .support.inputs import ceil_div, check_causal, encode_texts, max_length_of
+from .support.checks import (
+    Count, Natural, Refused, Seed, Text, WrongType, as_number, checked, kind)
+from .support.inputs import ceil_div, check_causal, check_vocab, encode_texts, max_length_of
 from .support.kinds import AnyTexts, TokenIds, Tokenizer, TransformersModel
 from .support.machine import machine
 from .support.randomness import evaluating
@@ -53,6 +54,21 @@ def _check_openings(model, openings, max_new_tokens, at_least):
         raise ValueError(f'openings of {openings.shape[1]} tokens and max_new_tokens={max_new_tokens} are '
                          f'more than the {most} tokens that the model can read')
 
+# %% ../nbs/72_releasing.ipynb #card-kinds
+@kind
+def Numbers(value):
+    "a dict, name -> number"
+    if not isinstance(value, dict): raise WrongType
+    for name,n in value.items():
+        if as_number(n) is None: raise WrongType('', f'[{name!r}]', (n, 'a number'))
+    return value
+@kind
+def Written(value):
+    "texts, one of them not blank; or none"
+    texts = AnyTexts.check(value)
+    if len(texts) and not any(t.strip() for t in texts): raise Refused
+    return texts
+
 # %% ../nbs/72_releasing.ipynb #memorization
 @checked
 @torch.no_grad()
@@ -65,6 +81,7 @@ def memorization(
 )->list: # (n,) tokens in the longest run that stands in the corpus; 0 where it is shorter than at_least
     "How much of its training text a model gives back. Raises `ValueError` for a masked model. Lesson 7."
     _check_openings(model, openings, max_new_tokens, at_least)
+    if len(corpus) < at_least: raise ValueError(f'corpus has {len(corpus)} tokens, and at_least={at_least}')
     known, found = np.unique(run_keys(corpus, at_least)), []
     draw = dict(do_sample=False, max_new_tokens=max_new_tokens, min_new_tokens=max_new_tokens, pad_token_id=0)
     with evaluating(model):
@@ -107,7 +124,7 @@ def model_card(
     config:Config, # its config
     history:PretrainHistory, # of its training run
     corpus:Text, # what it has read, and under which licence
-    scores:dict, # name: number, measured on held-out text, rivals included
+    scores:Numbers, # name: number, measured on held-out text, rivals included
     command:Text, # that makes it again
     notes:Text='', # what it must not be used for, what was found
     # earlier runs, oldest first, if this one began with trained weights: see training.json
@@ -285,9 +302,10 @@ def measure_model(
     n_documents:Count=500, # documents, or chunks of a masked model, that are scored
     n_openings:Count=200, # openings of training texts that a causal model continues
     seed:Natural=0, # of openings and masks
-    reference_texts:AnyTexts=(), # like those that the model has read: scored as well
+    reference_texts:Written=(), # like those that the model has read: scored as well
 )->dict: # name of a number: its value
     "The scores of a card: held-out text, rivals on the same text, and how often the model recites. Lesson 7."
+    check_vocab(model, tokenizer)
     if tokenizer.mask_token_id is not None:
         return _measure_masked(model, tokenizer, train, test, n_documents, seed)
     docs = documents_of(test, tokenizer)[:n_documents]

@@ -164,7 +164,7 @@ def test_wilson_refuses(args, text):
 def test_runs_on_other_reviews_are_not_compared():
     a, b = (RunResult(n, np.array([.9, .1]), np.array(y)) for n,y in (('a', [1, 0]), ('b', [0, 1])))
     with refused('one split for all runs'): results_table([a, b])
-    with refused('no run'): results_table([])
+    with refused('there is nothing in it'): results_table([])
     assert 'seconds' not in results_table([a], seconds=False).columns
 
 @pytest.mark.parametrize('kw, text', [

@@ -79,7 +79,7 @@ def test_a_run_without_a_seed_stands_against_all():
 
 def test_seeds_of_other_reviews_are_not_compared():
     with refused('one split for all runs'): compare_seeds([seeded(80, 0), run_of([1, 0], name='b')])
-    with refused('no run'): compare_seeds([])
+    with refused('there is nothing in it'): compare_seeds([])
     with refused("'a' has no run"): compare_seeds({'a': []})
 
 @settings(max_examples=40, deadline=None)

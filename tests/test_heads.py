@@ -93,7 +93,7 @@ def test_a_body_that_is_not_there(tmp_path, small):
     for kw, says in (
         (dict(head='x'), "head='x'"),
         (dict(head='token-classification', labels=[]), r'labels=\[\]'),
-        (dict(head='question-answering', labels=['a']), 'only classifiers'),
+        (dict(head='question-answering', labels=['a', 'b']), 'only classifiers'),
     ):
         with pytest.raises(ValueError, match=says):
             load_lm(folder, **kw)

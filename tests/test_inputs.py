@@ -38,7 +38,9 @@ def test_the_longest_input_is_the_least_of_what_is_known():
     unset = train_tokenizer(['a b c'] * 20, vocab_size=270)
     unset.model_max_length = int(1e30)
     assert max_length_of(unset) is None and max_length_of(unset, T.BertConfig()) == 512
-    assert max_length_of(torch.nn.Linear(2, 2)) is None and max_length_of(lambda ids: ids) is None
+    assert max_length_of(lambda ids: ids) is None
+    with pytest.raises(TypeError, match='that of Linear takes input'):
+        max_length_of(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(

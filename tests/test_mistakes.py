@@ -1,5 +1,6 @@
 """What somebody passes by mistake, kind by kind: refused by name, and before weights have changed."""
 import json, warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -7,24 +8,32 @@ import pytest
 import torch
 from datasets import Dataset
 
+from course_lm.adapters import add_lora
 from course_lm.advice import tokenizer_fit
+from course_lm.baselines import RunResult, linear_baseline
+from course_lm.checkpoints import Checkpoints
 from course_lm.chunking import chunk_dataset, chunk_ids, tokenize_dataset
-from course_lm.comparing import accuracy_by
-from course_lm.baselines import RunResult
+from course_lm.classification import LSTMClassifier, lstm_baseline
+from course_lm.comparing import accuracy_by, compare_seeds, plot_calibration
 from course_lm.data import train_tokenizer
 from course_lm.engines import train_accelerate, train_fastai, train_trainer
-from course_lm.finetuning import train_loop
+from course_lm.finetuning import Recipe, TrainingRun, train_loop
 from course_lm.labels import BertMasking, CausalLabels, LMCollator, label_report
-from course_lm.models import fix_pad, load_lm, new_model, save_lm, tiny_bert_config, tiny_gpt_config
+from course_lm.learner import lm_dataloaders, lm_learner
+from course_lm.models import (
+    add_tokens, fix_pad, load_lm, new_model, save_lm, tiny_bert_config, tiny_gpt_config)
 from course_lm.ngram import NGramLM, NextWordGame, guess_bits
 from course_lm.packing import pack_dataset
 from course_lm.perplexity import LMScore, Perplexity, evaluate_lm
 from course_lm.predictions import generate_text
-from course_lm.pretraining import batch_indices, pretrain
+from course_lm.pretraining import PretrainHistory, batch_indices, pretrain
+from course_lm.releasing import memorization, model_card
 from course_lm.scoring import score_texts, sliding_perplexity
 from course_lm.scratch import deduplicate, fertility
 from course_lm.streaming import chunk_stream
-from course_lm.support.arrow import ChunkMatrix, pad_rows
+from course_lm.support.arrow import ChunkMatrix, document_lengths, pad_rows
+from course_lm.support.html import Piece, show_text
+from course_lm.support.inputs import check_vocab, max_length_of
 from tests.conftest import SENTENCES
 
 SMALL = dict(n_layer=1, n_head=2, n_embd=16)
@@ -230,3 +239,64 @@ def test_layers_that_a_config_does_not_name(tok, tmp_path):
     (folder/"config.json").write_text(json.dumps(config | {"n_layer": 1}))
     for head in ("causal", "sequence-classification"):
         with pytest.warns(UserWarning, match="no place in the model .*fewer layers"): load_lm(folder, head)
+
+
+# ---- accepted once, without a word
+
+def odd_calls(tok):
+    model, two = a_model(tok), torch.nn.Linear(2, 2)
+    a = RunResult("a", np.array([.2, .8]), np.array([0, 1]))
+    yield "context", lambda: NGramLM(2, vocab_size=9).fit([1, 2, 3]).probs(np.array([[1, 2], [3, 4]]))
+    yield "prompt", lambda: NGramLM(2, vocab_size=9).fit([1, 2, 3]).sample(3, prompt=[[1, 2], [3]])
+    yield "runs", lambda: plot_calibration([])
+    yield "runs", lambda: compare_seeds([])
+    yield "model", lambda: check_vocab(two, tok)
+    yield "of", lambda: max_length_of(two)
+    yield "model", lambda: chunk_dataset([[1, 2, 3]], 2, model=two)
+    yield "model", lambda: add_lora(two)
+    yield "labels", lambda: LSTMClassifier(9, labels=["one"])
+    yield "labels", lambda: load_lm((model, tok), "sequence-classification", ["one"])
+    yield "ds", lambda: document_lengths("")
+    yield "ds", lambda: document_lengths(0)
+    yield "ds", lambda: ChunkMatrix(pd.DataFrame({"a": [1, 2]}))
+    yield "name", lambda: Checkpoints("ck").read("../elsewhere")
+    yield "name", lambda: Checkpoints("ck").read("")
+    yield "weight_decay", lambda: Recipe(weight_decay=2**40)
+    yield "train", lambda: TrainingRun(model, [])
+    yield "train", lambda: TrainingRun(model, 5)
+    yield "model", lambda: TrainingRun(two, [{}])
+    yield "pieces", lambda: show_text(["a", None])
+    yield "colour", lambda: Piece("a", colour="5")
+    yield "tokens", lambda: add_tokens(model, tok, [""])
+    yield "scores", lambda: model_card("m", model.config, PretrainHistory(), "c", {"a": "b"}, "make")
+    yield "corpus", lambda: memorization(model, np.ones((1, 4), int), np.ones(3, int), 20)
+    yield "axes", lambda: plot_calibration([a], ax="axes")
+
+
+@pytest.mark.parametrize("i", range(25))
+def test_what_was_accepted_once_is_refused_by_name(tok, i, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls = [*odd_calls(tok)]
+    assert len(calls) == 25
+    name, call = calls[i]
+    with refused(rf"\b{name}\b"): call()
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_split_that_there_is_not(tok):
+    data = Dataset.from_dict({"text": ["a good film", "a bad film"], "label": [1, 0]})
+    splits = dict(train=data, test=data)
+    for name in ("chosen_on", "score_on"):
+        with refused(f"{name}='5' is no split: there is"): linear_baseline(splits, **{name: "5"})
+    for name, value in dict(labels=["a", "b"], seed=3).items():
+        with refused(f"{name}= comes from splits or recipe"): lstm_baseline(splits, **{name: value})
+
+
+def test_fastai_gets_metrics_and_a_loss(tok, tmp_path):
+    rows = chunk_dataset(tokenize_dataset(SENTENCES, tok), 8)
+    learn = partial(lm_learner, lm_dataloaders((rows, rows), tok, batch_size=2), a_model(tok), path=tmp_path)
+    with refused(r"metrics\[0\]=\[1, 2\] must be a metric"): learn(metrics=[[1, 2], [3]])
+    with refused("loss=<Linear> must be 'model', 'fastai' or a function of logits and labels"):
+        learn(loss=torch.nn.Linear(2, 2))
+    with refused("loss=.* must be"): learn(loss=tok)
+    with refused("fname='' must be a folder"): learn(loss=torch.nn.CrossEntropyLoss()).export("")

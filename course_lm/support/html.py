@@ -9,7 +9,7 @@ __all__ = ['PALETTE', 'Colour', 'pale', 'Shade', 'tint', 'visible', 'Pieces', 'P
 import html, math, re
 from dataclasses import dataclass, replace
 
-from .checks import Flag, NotNegative, Text, Whole, WrongType, as_number, checked, kind
+from .checks import Flag, NotNegative, Refused, Whole, WrongType, as_number, checked, kind
 
 # %% ../../nbs/support/html.ipynb #aab3c101
 PALETTE = dict(blue='#0072b2', orange='#e69f00', green='#009e73', purple='#cc79a7',
@@ -19,7 +19,9 @@ _pale = dict(blue='#6fafd3', orange='#f5d898', green='#74cab2', purple='#d187b0'
 @kind
 def Colour(value):
     "a whole number, a colour of CSS or a name of PALETTE"
-    return Text.check(value) if isinstance(value, str) else Whole().check(value)
+    if not isinstance(value, str): return Whole().check(value)
+    if re.fullmatch(r'#[0-9a-fA-F]{3,8}|[a-z]+|rgba?\([\d., %]+\)', value): return value
+    raise Refused(f'its names are {", ".join(PALETTE)}')
 
 @checked
 def pale(
@@ -27,10 +29,7 @@ def pale(
 )->str: # CSS
     "The shade of a colour that stands behind text. Raises `ValueError` for what is no colour."
     if isinstance(colour, int): colour = list(PALETTE)[colour % (len(PALETTE)-1)]
-    if colour in PALETTE: return _pale[colour]
-    if not re.fullmatch(r'#[0-9a-fA-F]{3,8}|[a-z]+|rgba?\([\d., %]+\)', colour):
-        raise ValueError(f'colour={colour!r} must be a whole number, a colour of CSS or one of {[*PALETTE]}')
-    return colour
+    return _pale.get(colour, colour)
 
 # %% ../../nbs/support/html.ipynb #1962eb8e-2
 @kind
@@ -60,11 +59,12 @@ def visible(text:str)->str:
 def Pieces(value):
     "a str, a Piece, or a list of str, (text, colour) and Piece; or a dict of such lines"
     for name,line in (value.items() if isinstance(value, dict) else [('', value)]):
-        line = [line] if line is None or isinstance(line, (str, Piece)) else line
+        if line is None: continue
+        line = [line] if isinstance(line, (str, Piece)) else line
         if not isinstance(line, (list, tuple)): raise WrongType
         for i,p in enumerate(line):
             pair = isinstance(p, (list, tuple)) and p and isinstance(p[0], str)
-            if p is None or pair or isinstance(p, (str, Piece)): continue
+            if pair or isinstance(p, (str, Piece)): continue
             at = f'[{name!r}][{i}]' if name else f'[{i}]'
             raise WrongType('', at, (p, 'a str, (text, colour) or a Piece'))
     return value

@@ -17,7 +17,7 @@ import numpy as np
 
 from .checks import (
     LOOK, Count, Flag, OneOf, Refused, Text, WrongType, Whole, as_number, checked, is_a, kind)
-from .kinds import Function, Model, TokenIds, Tokenizer
+from .kinds import Function, LanguageModel, Model, TokenIds, Tokenizer
 from .machine import quiet
 
 # %% ../../nbs/support/inputs.ipynb #f9753812
@@ -55,6 +55,7 @@ def Takes(value): # as it was passed; a number as an int
     if value is None: return None
     if as_number(value) is not None: return Count.check(value)
     told = 'config', 'model_type', 'n_positions', 'max_position_embeddings', 'model_max_length'
+    if is_a(value, 'Module') and LanguageModel.check(unwrapped(value)): return value
     if callable(value) or any(hasattr(value, name) for name in told): return value
     raise WrongType('load it first: model, tokenizer = load_lm(name)' if isinstance(value, str) else '')
 
@@ -333,8 +334,7 @@ def encode_texts(
     if offsets and not tokenizer.is_fast:
         raise TypeError(f'tokenizer is a slow {type(tokenizer).__name__}: a fast one knows offsets and words')
     how = dict(add_special_tokens=False, verbose=False, return_attention_mask=False)
-    if offsets: how['return_offsets_mapping'] = True
-    how['split_special_tokens'] = split_special_tokens and not keep
+    how |= dict(return_offsets_mapping=offsets, split_special_tokens=split_special_tokens and not keep)
     said = tokenizer(list(texts), **how) if len(texts) else {}
     rows, spans = said.get('input_ids', []), said.get('offset_mapping', [None]*len(texts))
     control = _control_ids(tokenizer)
@@ -357,7 +357,7 @@ def encode_whole(tokenizer, text, split_special_tokens=True, keep=()): # list of
 # %% ../../nbs/support/inputs.ipynb #10a2c57d-4
 @checked
 def check_vocab(
-    model:Model, # its embeddings are counted
+    model:LanguageModel, # its embeddings are counted
     tokenizer:Tokenizer, # its highest id must be among them
     where:Text='model and tokenizer', # what the error names
     but:Text=None, # a token that may be beyond them

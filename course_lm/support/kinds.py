@@ -143,14 +143,15 @@ def NumberRows(value):
 def EqualRows(value):
     "a Dataset of rows of one length, or (rows, length) token ids"
     if hasattr(value, 'with_format'): return OneCorpus.check(value)
-    if isinstance(value, (str, bytes)) or not hasattr(value, '__len__'): raise WrongType
+    if isinstance(value, (str, bytes)) or is_a(value, 'DataFrame'): raise WrongType
+    if not hasattr(value, '__len__'): raise WrongType
     if np.ndim(value) != 2 or np.asarray(value).dtype.kind not in 'iu': raise WrongType
     return value
 
 @kind
 def OneCorpus(value):
     "rows of token ids: a Dataset with input_ids, or a list of documents"
-    if value is None: raise WrongType
+    if not hasattr(value, '__len__') or isinstance(value, (str, bytes)): raise WrongType
     if is_a(value, 'DatasetDict', 'IterableDatasetDict', 'IterableDataset'):
         raise WrongType(f"it is a {type(value).__name__}: pass one Dataset, as in ds['train']")
     return Rows.check(value) if hasattr(value, 'column_names') or len(value or ()) else value
@@ -232,7 +233,7 @@ def BatchSampler(value):
     if not hasattr(value, '__iter__') or is_a(value, 'Dataset', 'DataFrame', 'ndarray'): raise WrongType
     if not len(value): raise Refused('there is nothing in it')
     first = value[0] if isinstance(value, (list, tuple)) else None
-    if first is not None and not isinstance(first, (list, tuple)): raise WrongType
+    if isinstance(value, (list, tuple)) and not isinstance(first, (list, tuple)): raise WrongType
     return value
 
 @kind

@@ -26,7 +26,7 @@ def adapters(w):
     linear = torch.nn.Linear(4, 3)
     rows = torch.ones(2, 4)
     beside = dict(base=linear, rank=2, alpha=4, generator=torch.Generator())
-    yield Call("adapters:LoRA", beside, then=lambda made: made(rows))
+    yield Call("adapters:LoRA", beside, then=lambda made: made(torch.ones(2, made.base.in_features)))
     yield Call("adapters:LoRA.forward", dict(x=rows), on=LoRA(linear, 2))
     add = dict(model=copy.deepcopy(w.lm), rank=2, alpha=4, targets=["c_attn"], seed=1)
     yield Call("adapters:add_lora", add)
