@@ -11,6 +11,7 @@ import importlib, itertools, types
 from course_lm.homework.checking import checked_function
 from course_lm.homework.exercises import Exercise, Mistake
 from course_lm.homework.report import Report, show_now
+from course_lm.support.checks import Flag, Kind, Positive, checked
 
 # %% ../../nbs/95_homework_checker.ipynb #47c63700
 _all_ = ['Exercise', 'Mistake', 'Report']
@@ -40,15 +41,17 @@ def exercise_of(name)->Exercise:
     return found[name]
 
 # %% ../../nbs/95_homework_checker.ipynb #cee10c3f
+Answer = Kind('Answer', 'your function', lambda value: value) # what is none gets a report that says so
+@checked
 class ExerciseCheck:
     "What `check.chunk` is: call it with a function."
-    def __init__(self, exercise):
+    def __init__(self, exercise:Exercise):
         self.exercise = exercise
         self.__doc__ = f'Check your {exercise.name}: check.{exercise.name}({exercise.name}).'
     def __call__(self,
-        fn, # your function
-        verbose:bool=True, # show the report at once
-        seconds:float=10., # that one call may take
+        fn:Answer, # your function
+        verbose:Flag=True, # show the report at once
+        seconds:Positive=10., # that one call may take
     )->Report: # true if the function has passed
         report = checked_function(self.exercise, fn, seconds)
         return show_now(report) if verbose else report
@@ -60,6 +63,7 @@ class ExerciseCheck:
         return f'check.{self.exercise.name}(your function): knows {len(self.mistakes)} mistakes by name'
 
 # %% ../../nbs/95_homework_checker.ipynb #8c03d322
+@checked
 class Check:
     "`check.chunk(my_chunk)`: a report that names the mistake."
     def __getattr__(self, name):
@@ -68,7 +72,7 @@ class Check:
     def __dir__(self): return ['all', *known_names()]
     def all(self,
         namespace:dict, # `globals()`: your functions by name
-        verbose:bool=True,
+        verbose:Flag=True,
     )->list: # of reports
         "Check each exercise that `namespace` has a function of its own for: the library's don't count."
         def is_own(fn): return type(fn) is not types.FunctionType or 'course_lm' not in str(fn.__module__)

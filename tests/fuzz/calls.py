@@ -38,7 +38,7 @@ class Call:
     def title(self): return f"{self.name} ({self.note})" if self.note else self.name
 
 
-PARTS = "texts", "labels", "scores", "training", "reviews", "support"
+PARTS = "texts", "labels", "scores", "training", "reviews", "support", "homework"
 
 
 def all_calls(w):

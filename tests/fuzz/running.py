@@ -114,7 +114,8 @@ def run(w, todo) -> Iterator[dict]:
         _, pid, pipe = _child(w, todo[done:])
         text, last, status = b"", time.monotonic(), None
         while True:
-            patience = WITH_A_COMPILER if todo[done][1] == "compile" else SECONDS
+            compiles = done < len(todo) and todo[done][1] == "compile"
+            patience = WITH_A_COMPILER if compiles else SECONDS
             if not select.select([pipe], [], [], max(0, last + patience - time.monotonic()))[0]:
                 os.kill(pid, signal.SIGKILL)
                 status = "hang"

@@ -24,6 +24,8 @@ def test_what_is_public_is_found():
     assert len(targets()) > 180 and len(EXEMPT) <= 5
     assert {"chunking:chunk_ids", "streaming:ChunkStream.load_state_dict"} <= set(targets())
     assert not exempt("labels:LMCollator") and exempt("support.checks:Whole")
+    assert exempt("homework.bank_10:perplexity") and not exempt("homework:check.all")
+    assert "homework:check.all" in targets() and "homework:ExerciseCheck.__call__" in targets()
     assert list(Target("m:f", targets).parameters) == []
 
 
