@@ -1,0 +1,202 @@
+"""Lessons 61 and 63: a real encoder, all-MiniLM-L6-v2 (22.7 million parameters), on film reviews.
+
+    alias run='python -m benchmarks.experiments.minilm_imdb --imdb PATH'
+    run                     # frozen: every review is read once, then logistic regression on what was kept
+    run --train 5000        # the same with fewer reviews to read: 20 CPU-milliseconds each
+    run --compare           # beside NB-SVM, on test: McNemar, interval, calibration before and after
+
+PATH is whatever load_imdb takes. The splits are those of benchmarks/results/imdb.json: by movie, seed 42,
+20,000, 2,500 and 2,500 reviews, so that NB-SVM and tiny-bert in that file were asked the same test. What the
+encoder says of a review is kept in --keep and not computed again; a run that stands in the results is not
+done again. C is chosen on valid.
+Inputs are windows of 256 tokens, counted from the review's end: `tail` takes the last one, `all` the mean.
+"""
+import argparse, time
+from pathlib import Path
+
+from benchmarks import bench
+
+bench.prepare(threads=1)
+import numpy as np, torch
+from tqdm.auto import tqdm
+
+RESULTS = bench.results/'minilm_imdb.json'
+PACKAGES = 'torch', 'transformers', 'scikit-learn', 'numpy'
+SHARES, SPLIT_SEED, WINDOW, PART = (.8, .1, .1), 42, 256, 500
+SIZES = {100: 3, 500: 3, 2000: 3, 5000: 1, 20000: 1} # labels: seeds, which draw the reviews
+CS = .0003, .003, .03, .3
+
+
+def load(path):
+    from course_lm.baselines import imdb_splits
+    from course_lm.data import load_imdb
+    return imdb_splits(load_imdb(path), by='movie', shares=SHARES, seed=SPLIT_SEED)
+
+
+# ---- what the encoder says
+
+
+def windows(ids, room):
+    "Pieces of at most `room` tokens, the last one first."
+    return [ids[max(0, end-room):end] for end in range(len(ids), 0, -room)] or [ids]
+
+
+@torch.no_grad()
+def embed(model, tokenizer, texts, dtype=torch.bfloat16, batch=32):
+    "(reviews, 2, layers+1, width): mean over the tokens of the last window, and of all windows, by layer."
+    from course_lm.support.inputs import around
+    body = model.base_model.to(dtype).eval()
+    rows = tokenizer(texts, add_special_tokens=False, verbose=False)['input_ids']
+    before, after = around(tokenizer)
+    pieces = [(i, [*before, *w, *after]) for i,ids in enumerate(rows)
+              for w in windows(ids, WINDOW-len(before)-len(after))]
+    first = {}
+    for k,(i,_) in enumerate(pieces): first.setdefault(i, k)
+    means, counts = [None]*len(pieces), np.array([len(ids) for _,ids in pieces])
+    order = counts.argsort(kind='stable')
+    for at in range(0, len(order), batch):
+        chosen = order[at:at+batch]
+        x = tokenizer.pad({'input_ids': [pieces[k][1] for k in chosen]}, return_tensors='pt')
+        mask = x['attention_mask'][:, :, None].float()
+        states = body(**x, output_hidden_states=True).hidden_states
+        mean = torch.stack([(h.float()*mask).sum(1)/mask.sum(1) for h in states], 1).numpy()
+        for k,m in zip(chosen, mean): means[k] = m
+    of, means = np.array([i for i,_ in pieces]), np.stack(means)
+    found = np.empty((len(texts), 2, *means.shape[1:]), np.float32)
+    for i in range(len(texts)):
+        mine = of == i
+        found[i] = means[first[i]], np.average(means[mine], axis=0, weights=counts[mine])
+    return found
+
+
+def embedded(make, texts, folder):
+    "The same in parts of 500 reviews that are kept; `make` gives model and tokenizer where one is missing."
+    from course_lm.support.files import fingerprint
+    out, pair, start = [], None, time.process_time()
+    for at in tqdm(range(0, len(texts), PART), desc=folder.name):
+        part = texts[at:at+PART]
+        path = folder/f'{fingerprint(WINDOW, part)}.npy'
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            pair = pair or make()
+            np.save(path.with_suffix('.part.npy'), embed(*pair, part).astype(np.float16))
+            path.with_suffix('.part.npy').replace(path)
+        out.append(np.load(path, allow_pickle=False).astype(np.float32))
+    return np.concatenate(out), time.process_time()-start
+
+
+# ---- classifiers on top
+
+
+def fit(x, y, C):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000)).fit(x, y)
+
+
+def features(x, which):
+    "(reviews, numbers): the mean over the last layer, as the model's card has it, or of every layer."
+    window, layers = which
+    rows = x[:, ('tail', 'all').index(window)]
+    return rows[:, -1] if layers == 'last' else rows.reshape(len(rows), -1)
+
+
+def frozen(args):
+    from course_lm.baselines import wilson_interval
+    from course_lm.models import load_lm
+    data = load(args.imdb)
+    data['train'] = data['train'].select(range(args.train))
+
+    def make(): return load_lm('minilm', 'sequence-classification')
+    x, y, seconds = {}, {}, {}
+    for part in ('test', 'valid', 'train'):
+        x[part], seconds[part] = embedded(make, list(data[part]['text']), args.keep/part)
+        y[part] = np.array(data[part]['label'])
+    found = bench.kept(args.out)
+    rows = found.get('frozen', [])
+    todo = [(n, seed, (w, layers)) for n,seeds in SIZES.items() for seed in range(seeds)
+            for w in ('tail', 'all') for layers in ('last', 'every')]
+    for n, seed, which in tqdm(todo, desc='classifiers'):
+        n = min(n, args.train)
+        key = dict(labels=n, seed=seed, window=which[0], layers=which[1])
+        if any(all(r[k] == v for k,v in key.items()) for r in rows): continue
+        f = {part: features(x[part], which) for part in x}
+        chosen = np.random.default_rng(seed).permutation(len(y['train']))[:n]
+        fits = {C: fit(f['train'][chosen], y['train'][chosen], C) for C in CS}
+        right = {C: float((m.predict(f['valid']) == y['valid']).mean()) for C,m in fits.items()}
+        C = max(right, key=right.get)
+        odds = {part: fits[C].decision_function(f[part]) for part in ('valid', 'test')}
+        hits = int(((odds['test'] > 0) == y['test']).sum())
+        row = key | dict(C=C, valid_accuracy=right[C], test_accuracy=hits/len(y['test']),
+                         interval=list(wilson_interval(hits, len(y['test']))))
+        if seed == 0: row['odds'] = {part: o.round(3).tolist() for part,o in odds.items()}
+        rows.append(bench.rounded(row))
+        bench.keep(bench.kept(args.out) | dict(frozen=rows, splits=dict(
+            {part: len(y[part]) for part in y}, by='movie', seed=SPLIT_SEED), window=WINDOW, Cs=CS,
+            precision='bfloat16', weights=source(), machine=bench.machine(*PACKAGES)), args.out)
+    bench.show('frozen', [{k: v for k,v in r.items() if k not in ('odds', 'interval')} for r in rows])
+
+
+def source():
+    from course_lm.support.machine import cache_path, kept_model
+    from course_lm.support.real import wheels
+    kept = kept_model('minilm')
+    return wheels['minilm'].asked if kept and kept.is_relative_to(cache_path()) else 'hub'
+
+
+# ---- two of them, compared
+
+
+def temperature(odds, labels):
+    "The number that the log-odds are best divided by."
+    def loss(T): return np.logaddexp(0, np.where(labels == 1, -odds, odds)/T).mean()
+    return float(min(np.geomspace(.2, 10, 400), key=loss))
+
+
+def compare(args):
+    from course_lm.baselines import RunResult, linear_baseline
+    from course_lm.comparing import calibration_error, difference_interval, mcnemar
+    data = load(args.imdb)
+    data['train'] = data['train'].select(range(args.train))
+    rows = [r for r in bench.kept(args.out)['frozen'] if r['labels'] == args.train and 'odds' in r]
+    best = max(rows, key=lambda r: r['valid_accuracy'])
+    def log_odds(p): return np.log(p.clip(1e-7, 1-1e-7)) - np.log1p(-p.clip(1e-7, 1-1e-7))
+    nb = {part: linear_baseline(data, 'nbsvm', score_on=part).probs for part in ('valid', 'test')}
+    odds = {'NB-SVM': {k: log_odds(p) for k,p in nb.items()},
+            'MiniLM, frozen': {k: np.array(v) for k,v in best['odds'].items()}}
+    odds['mean of both log-odds'] = {k: sum(o[k] for o in odds.values())/2 for k in nb}
+    truth = {part: np.array(data[part]['label']) for part in nb}
+    runs, told = {}, []
+    for name, o in odds.items():
+        T = temperature(o['valid'], truth['valid'])
+        both = (1/(1+np.exp(-x.clip(-500, 500))) for x in (o['test'], o['test']/T))
+        before, after = (RunResult.of(splits=data, score_on='test', chosen_on='valid', name=name, probs=p)
+                         for p in both)
+        runs[name] = before
+        told.append(dict(name=name, test_accuracy=before.accuracy, interval=list(before.interval),
+                         temperature=T, calibration_error=calibration_error(before), after=calibration_error(after)))
+    pairs = []
+    names = list(runs)
+    for a, b in ((names[1], names[0]), (names[0], names[2])):
+        m, d = mcnemar(runs[a], runs[b]), difference_interval(runs[a], runs[b])
+        pairs.append(dict(first=a, second=b, only_first=m.only_a, only_second=m.only_b, p=m.p,
+                          difference=d[0], low=d[1], high=d[2]))
+    where = bench.machine(*PACKAGES)
+    features = {k: best[k] for k in ('window', 'layers', 'C')}
+    new = dict(labels=args.train, features=features, runs=told, pairs=pairs, machine=where)
+    bench.keep(bench.kept(args.out) | {'compared': bench.rounded(new)}, args.out)
+    bench.show('compared', [{k: v for k,v in r.items() if k != 'interval'} for r in told])
+    bench.show('pairs', pairs)
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--imdb', type=Path, required=True)
+    parser.add_argument('--train', type=int, default=20000, help='reviews to learn from')
+    parser.add_argument('--compare', action='store_true')
+    parser.add_argument('--keep', type=Path, default=bench.root/'work'/'minilm')
+    parser.add_argument('--out', type=Path, default=RESULTS)
+    args = parser.parse_args()
+    (compare if args.compare else frozen)(args)
