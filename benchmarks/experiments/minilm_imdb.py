@@ -175,7 +175,8 @@ def compare(args):
                          for p in both)
         runs[name] = before
         told.append(dict(name=name, test_accuracy=before.accuracy, interval=list(before.interval),
-                         temperature=T, calibration_error=calibration_error(before), after=calibration_error(after)))
+                         temperature=T, calibration_error=calibration_error(before),
+                         after=calibration_error(after)))
     pairs = []
     names = list(runs)
     for a, b in ((names[1], names[0]), (names[0], names[2])):

@@ -88,9 +88,9 @@ def from_gguf(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     with quiet(), torch.random.fork_rng(devices=[]):
-        how = dict(gguf_file=path.name, trust_remote_code=False)
-        rounded = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **how)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **how)
+        how, at = dict(gguf_file=path.name, dtype=torch.float32), path.parent
+        rounded = AutoModelForCausalLM.from_pretrained(at, trust_remote_code=False, **how)
+        tokenizer = AutoTokenizer.from_pretrained(at, gguf_file=path.name, trust_remote_code=False)
         config = rounded.config
         if hasattr(config, 'quantization_config'): del config.quantization_config
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
