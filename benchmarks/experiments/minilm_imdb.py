@@ -88,6 +88,11 @@ def embedded(make, texts, folder):
 # ---- classifiers on top
 
 
+def make():
+    from course_lm.models import load_lm
+    return load_lm('minilm', 'sequence-classification')
+
+
 def fit(x, y, C):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -104,11 +109,8 @@ def features(x, which):
 
 def frozen(args):
     from course_lm.baselines import wilson_interval
-    from course_lm.models import load_lm
     data = load(args.imdb)
     data['train'] = data['train'].select(range(args.train))
-
-    def make(): return load_lm('minilm', 'sequence-classification')
     x, y, seconds = {}, {}, {}
     for part in ('test', 'valid', 'train'):
         x[part], seconds[part] = embedded(make, list(data[part]['text']), args.keep/part)
@@ -126,16 +128,14 @@ def frozen(args):
         fits = {C: fit(f['train'][chosen], y['train'][chosen], C) for C in CS}
         right = {C: float((m.predict(f['valid']) == y['valid']).mean()) for C,m in fits.items()}
         C = max(right, key=right.get)
-        odds = {part: fits[C].decision_function(f[part]) for part in ('valid', 'test')}
-        hits = int(((odds['test'] > 0) == y['test']).sum())
+        hits = int((fits[C].predict(f['test']) == y['test']).sum())
         row = key | dict(C=C, valid_accuracy=right[C], test_accuracy=hits/len(y['test']),
                          interval=list(wilson_interval(hits, len(y['test']))))
-        if seed == 0: row['odds'] = {part: o.round(3).tolist() for part,o in odds.items()}
         rows.append(bench.rounded(row))
         bench.keep(bench.kept(args.out) | dict(frozen=rows, splits=dict(
             {part: len(y[part]) for part in y}, by='movie', seed=SPLIT_SEED), window=WINDOW, Cs=CS,
             precision='bfloat16', weights=source(), machine=bench.machine(*PACKAGES)), args.out)
-    bench.show('frozen', [{k: v for k,v in r.items() if k not in ('odds', 'interval')} for r in rows])
+    bench.show('frozen', [{k: v for k,v in r.items() if k != 'interval'} for r in rows])
 
 
 def source():
@@ -159,12 +159,16 @@ def compare(args):
     from course_lm.comparing import calibration_error, difference_interval, mcnemar
     data = load(args.imdb)
     data['train'] = data['train'].select(range(args.train))
-    rows = [r for r in bench.kept(args.out)['frozen'] if r['labels'] == args.train and 'odds' in r]
+    rows = [r for r in bench.kept(args.out)['frozen'] if r['labels'] == args.train and r['seed'] == 0]
     best = max(rows, key=lambda r: r['valid_accuracy'])
+    x = {part: features(embedded(make, list(data[part]['text']), args.keep/part)[0],
+                        (best['window'], best['layers'])) for part in data}
+    chosen = np.random.default_rng(0).permutation(args.train)
+    minilm = fit(x['train'][chosen], np.array(data['train']['label'])[chosen], best['C'])
     def log_odds(p): return np.log(p.clip(1e-7, 1-1e-7)) - np.log1p(-p.clip(1e-7, 1-1e-7))
     nb = {part: linear_baseline(data, 'nbsvm', score_on=part).probs for part in ('valid', 'test')}
     odds = {'NB-SVM': {k: log_odds(p) for k,p in nb.items()},
-            'MiniLM, frozen': {k: np.array(v) for k,v in best['odds'].items()}}
+            'MiniLM, frozen': {k: minilm.decision_function(x[k]) for k in nb}}
     odds['mean of both log-odds'] = {k: sum(o[k] for o in odds.values())/2 for k in nb}
     truth = {part: np.array(data[part]['label']) for part in nb}
     runs, told = {}, []
@@ -176,7 +180,8 @@ def compare(args):
         runs[name] = before
         told.append(dict(name=name, test_accuracy=before.accuracy, interval=list(before.interval),
                          temperature=T, calibration_error=calibration_error(before),
-                         after=calibration_error(after)))
+                         after=calibration_error(after),
+                         hundredths_of_log_odds=' '.join(str(round(100*v)) for v in o['test'])))
     pairs = []
     names = list(runs)
     for a, b in ((names[1], names[0]), (names[0], names[2])):
@@ -184,10 +189,10 @@ def compare(args):
         pairs.append(dict(first=a, second=b, only_first=m.only_a, only_second=m.only_b, p=m.p,
                           difference=d[0], low=d[1], high=d[2]))
     where = bench.machine(*PACKAGES)
-    features = {k: best[k] for k in ('window', 'layers', 'C')}
-    new = dict(labels=args.train, features=features, runs=told, pairs=pairs, machine=where)
+    which = {k: best[k] for k in ('window', 'layers', 'C')}
+    new = dict(labels=args.train, features=which, runs=told, pairs=pairs, machine=where)
     bench.keep(bench.kept(args.out) | {'compared': bench.rounded(new)}, args.out)
-    bench.show('compared', [{k: v for k,v in r.items() if k != 'interval'} for r in told])
+    bench.show('compared', [{k: v for k,v in r.items() if isinstance(v, float) or k == 'name'} for r in told])
     bench.show('pairs', pairs)
 
 
