@@ -5,7 +5,7 @@
     run --train 5000        # the same with fewer reviews to read: 20 CPU-milliseconds each
     run --compare           # beside NB-SVM, on test: McNemar, interval, calibration before and after
 
-PATH is whatever load_imdb takes. The splits are those of benchmarks/results/imdb.json: by movie, seed 42,
+PATH is whatever load_imdb takes. The splits are those of course_lm/records/imdb.json: by movie, seed 42,
 20,000, 2,500 and 2,500 reviews, so that NB-SVM and tiny-bert in that file were asked the same test. What the
 encoder says of a review is kept in --keep and not computed again; a run that stands in the results is not
 done again. C is chosen on valid.

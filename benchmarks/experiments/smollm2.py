@@ -8,7 +8,7 @@
     run prompts --imdb PATH            # 53: asked for a verdict, with and without examples
 
 TEST_TXT is WikiText-2's test.txt, PATH what load_imdb takes. A row is written to
-benchmarks/results/smollm2.json when it is done, and one that stands there is not done again. One thread;
+course_lm/records/smollm2.json when it is done, and one that stands there is not done again. One thread;
 about 60,000 tokens for windows, 40,000 for reviews, 70,000 for prompts, few for the rest. The model is what
 load_lm('smollm2') finds; the record says whether its weights came from the hub or, rounded, from a wheel.
 """
