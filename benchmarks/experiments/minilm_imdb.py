@@ -180,8 +180,7 @@ def compare(args):
         runs[name] = before
         told.append(dict(name=name, test_accuracy=before.accuracy, interval=list(before.interval),
                          temperature=T, calibration_error=calibration_error(before),
-                         after=calibration_error(after),
-                         hundredths_of_log_odds=' '.join(str(round(100*v)) for v in o['test'])))
+                         after=calibration_error(after)))
     pairs = []
     names = list(runs)
     for a, b in ((names[1], names[0]), (names[0], names[2])):
