@@ -11,13 +11,9 @@ help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/' | expand -t 18
 
 .venv/.installed: settings.ini setup.py constraints.txt
-	@echo "Setting up .venv (about 7 GB on Linux, some minutes; once)"
-	test -x $(PY) || $(PYTHON) -m venv .venv
-	$(PY) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(PY) -m scripts.hooks
-	@touch $@
+	@$(PYTHON) -m scripts.set_up
 
-course: .venv/.installed  ## run every lesson, offline, into _run/; then make the pages to read, in _site/
+course: .venv/.installed  ## run every lesson, offline; then make the pages to read, in _site/ (CPU=1: no GPU libraries)
 	$(PY) -m scripts.run_course $(LESSONS)
 	@$(MAKE) --no-print-directory site
 
@@ -28,15 +24,15 @@ lab: .venv/.installed  ## open your copy of a lesson in JupyterLab: make lab LES
 	$(PY) -m course_lm lab $(LESSON)
 
 lab-test: .venv/.installed  ## Run All, in JupyterLab, for every lesson and sheet (needs Chromium): make lab-test LESSONS="20 homework"
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	@$(PY) -m scripts.set_up browser
 	$(PY) -m scripts.lab_test $(LESSONS)
 
 site: .venv/.installed  ## make the web pages from the stored outputs, into _site/
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[site]'
+	@$(PY) -m scripts.set_up site
 	$(PY) -m scripts.site.build
 
 site-test: site  ## look at every page in a headless browser (needs Chromium)
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	@$(PY) -m scripts.set_up browser
 	$(PY) -m pytest tests/site -q
 
 readme: .venv/.installed  ## make README.md from nbs/index.ipynb
@@ -53,11 +49,11 @@ house: .venv/.installed  ## list what is above its budget, and the figures of ea
 	$(PY) -m scripts.house $(ROOM)
 
 widgets: .venv/.installed  ## drive every widget in a headless browser (needs Chromium)
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	@$(PY) -m scripts.set_up browser
 	$(PY) -m pytest tests/browser -q
 
 bench: .venv/.installed  ## measure against peers; tables are printed and kept in course_lm/records
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@$(PY) -m scripts.set_up bench
 	for b in benchmarks/speed/[a-z]*.py; do $(PY) -m benchmarks.speed.$$(basename $$b .py) || exit 1; done
 
 clean:  ## remove what the commands above have made, .venv included

@@ -3,13 +3,12 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import find_packages, setup
-
 here = Path(__file__).parent
 readme = here / "README.md"
 settings = ConfigParser()
 settings.read(here / "settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
+DATA = ["py.typed", "records/*", "pretrained/*/*", "texts/*", "homework/sheets/*"]
 EXTRAS = "lessons", "dev", "browser", "bench", "site", "real"
 extras = {extra: cfg[f"{extra}_requirements"].split() for extra in EXTRAS}
 oldest, newest = (tuple(map(int, cfg[f"{end}_python"].split("."))) for end in ("min", "max"))
@@ -34,20 +33,27 @@ def classifiers(cfg):
             "Topic :: Education", "Topic :: Scientific/Engineering :: Artificial Intelligence"]
 
 
-if refusal(sys.version_info): sys.exit(refusal(sys.version_info))
-setup(
-    name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], license="Apache-2.0",
-    author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"],
-    keywords=cfg["keywords"].split(), license_files=["LICENSE", "NOTICE"], classifiers=classifiers(cfg),
-    project_urls={"Changelog": f"{cfg['git_url']}/blob/main/CHANGELOG.md",
-                  "Issues": f"{cfg['git_url']}/issues"},
-    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
-    long_description_content_type="text/markdown",
-    python_requires=f">={cfg['min_python']},<3.{newest[1] + 1}",
-    packages=find_packages(include=["course_lm", "course_lm.*"]),
-    package_data={"course_lm": ["py.typed", "records/*", "pretrained/*/*", "texts/*", "homework/sheets/*"]},
-    zip_safe=False,
-    install_requires=cfg["requirements"].split(), extras_require=extras,
-    entry_points={"console_scripts": cfg["console_scripts"].split(),
-                  "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
-)
+def main():
+    "Hand it over."
+    from setuptools import find_packages, setup
+    setup(
+        name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], license="Apache-2.0",
+        author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"],
+        keywords=cfg["keywords"].split(), license_files=["LICENSE", "NOTICE"], classifiers=classifiers(cfg),
+        project_urls={"Changelog": f"{cfg['git_url']}/blob/main/CHANGELOG.md",
+                      "Issues": f"{cfg['git_url']}/issues"},
+        long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+        long_description_content_type="text/markdown",
+        python_requires=f">={cfg['min_python']},<3.{newest[1] + 1}",
+        packages=find_packages(include=["course_lm", "course_lm.*"]),
+        package_data={"course_lm": DATA},
+        zip_safe=False,
+        install_requires=cfg["requirements"].split(), extras_require=extras,
+        entry_points={"console_scripts": cfg["console_scripts"].split(),
+                      "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
+    )
+
+
+if __name__ == "__main__":
+    if refusal(sys.version_info): sys.exit(refusal(sys.version_info))
+    main()

@@ -11,6 +11,7 @@ import copy, html, re, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+if not __package__: sys.path.insert(0, str(Path(__file__).resolve().parent.parent)) # run as a script
 from scripts.lessons import (
     chosen, cpu_minutes, directives, execute, left_out, n_jobs, name_of, not_run, number, numbered,
     prepare_environment, root, write)

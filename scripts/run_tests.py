@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+if not __package__: sys.path.insert(0, str(Path(__file__).resolve().parent.parent)) # run as a script
 from scripts.lessons import (
     all_notebooks, chosen, cpu_minutes, n_jobs, name_of, not_run, number, prepare_environment, problems, root)
 

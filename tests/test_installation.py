@@ -1,5 +1,5 @@
 """What installing means: which Pythons, which packages, and that every import is declared."""
-import ast, re, runpy, sys
+import ast, os, re, runpy, subprocess, sys
 from configparser import ConfigParser
 
 import pytest
@@ -22,6 +22,7 @@ MAY_USE = {
     "course_lm/": [""],
     "nbs/": ["", "lessons_"],
     "scripts/site/": ["site_", "dev_", ""],
+    "scripts/jupyter.py": ["browser_", "dev_", ""],
     "scripts/": ["dev_", ""],
     "tests/browser/": ["browser_", "dev_", ""],
     "tests/site/": ["browser_", "site_", "dev_", ""],
@@ -85,7 +86,7 @@ def setup_script(monkeypatch, version=(3, 12)):
     handed = {}
     monkeypatch.setattr(setuptools, "setup", lambda **kw: handed.update(kw))
     monkeypatch.setattr(sys, "version_info", version)
-    return runpy.run_path(str(root / "setup.py")), handed
+    return runpy.run_path(str(root / "setup.py"), run_name="__main__"), handed
 
 
 def test_setup_knows_the_pythons_of_settings(monkeypatch):
@@ -123,3 +124,71 @@ def test_constraints_pin_each_requirement_once_on_each_python(version):
 def test_pages_name_the_pythons_of_settings():
     span = f"Python {PYTHONS[0]} to {PYTHONS[-1]}"
     for page in ("README.md", "CONTRIBUTING.md", "constraints.txt"): assert span in (root / page).read_text()
+
+
+@pytest.fixture
+def ways(monkeypatch, tmp_path):
+    "The commands that set-up would run where these tools are there: `ways(uv, wheels, **how)`."
+    from scripts import set_up
+
+    def go(uv, wheels, extra="dev", cpu=False, fails=0):
+        ran, left = [], [1]*fails
+
+        def run(command, **kw):
+            ran.append(command)
+            if "compile" in command: return subprocess.CompletedProcess(command, 0 if wheels else 1)
+            failed = left.pop() if left and "install" in command else 0
+            return subprocess.CompletedProcess(command, failed)
+        monkeypatch.setattr(set_up.subprocess, "run", run)
+        monkeypatch.setattr(set_up.shutil, "which", lambda name, path=None: uv)
+        code = set_up.install(tmp_path / ".venv", extra, cpu)
+        return code, [command for command in ran if "venv" not in command]
+    return go
+
+
+def kinds(commands): return ["uv" if c[0] == "uv" else "pip" for c in commands]
+
+
+def test_uv_installs_where_it_is_and_pip_elsewhere_the_same_set(ways):
+    (code, [by_uv]), (_, [by_pip]) = ways("uv", True), ways(None, True)
+    assert code == 0 and kinds([by_uv, by_pip]) == ["uv", "pip"]
+    for command in (by_uv, by_pip):
+        assert str(root / "constraints.txt") in command and command[-1].endswith("[dev]")
+        assert not any("//" in word for word in command), "no address of a registry"
+
+
+def test_pip_goes_on_where_uv_could_not(ways):
+    code, commands = ways("uv", True, fails=1)
+    assert code == 0 and kinds(commands) == ["uv", "pip"]
+    code, commands = ways("uv", True, fails=2)
+    assert code == 1 and kinds(commands) == ["uv", "pip"]
+
+
+def test_wheels_for_cpus_where_they_can_be_had(ways, capsys):
+    code, (asked, by_uv) = ways("uv", True, cpu=True)
+    assert by_uv[-2:] == ["--torch-backend", "cpu"] and capsys.readouterr().out == ""
+    code, (asked, by_uv) = ways("uv", False, cpu=True)
+    said = capsys.readouterr().out
+    assert code == 0 and "--torch-backend" not in by_uv
+    assert said.count("\n") == 1 and "cannot be reached" in said
+
+
+def test_uv_is_fetched_for_them_where_it_is_not_there(ways):
+    code, (fetch, by_pip) = ways(None, True, cpu=True)
+    assert fetch[-1] == "uv" and kinds([fetch, by_pip]) == ["pip", "pip"]
+    assert by_pip[-1].endswith("[dev]")
+
+
+def test_set_up_refuses_another_python():
+    from scripts import set_up
+    assert set_up.refusal((3, 12, 1)) == "" and "3.15: datasets needs dill" in set_up.refusal((3, 15, 0))
+
+
+@pytest.mark.parametrize("script, word, said", [("run_course", "8", "no such lesson: 8"),
+                                                ("set_up", "gpu", "no list 'gpu' in settings.ini")])
+def test_scripts_run_by_their_path_from_anywhere(script, word, said, tmp_path):
+    "As on Windows, without make."
+    command = [sys.executable, str(root / "scripts" / f"{script}.py"), word]
+    env = os.environ | {"PYTHONPATH": ""}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert done.returncode and said in done.stderr, done.stderr
