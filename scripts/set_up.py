@@ -4,7 +4,7 @@
     python -m scripts.set_up site        # add what `make site` needs: any list of settings.ini
     CPU=1 python -m scripts.set_up       # PyTorch without its GPU libraries: about 2 GB, not 7, on Linux
 
-uv installs where it is there, pip elsewhere, the same set: constraints.txt. It needs Python's own library only.
+uv installs where it is there, pip elsewhere, the same set: constraints.txt. Python's own library is enough.
 """
 import os, runpy, shutil, subprocess, sys, tempfile
 from pathlib import Path
