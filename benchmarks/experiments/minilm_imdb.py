@@ -129,7 +129,8 @@ def frozen(args):
         right = {C: float((m.predict(f['valid']) == y['valid']).mean()) for C,m in fits.items()}
         C = max(right, key=right.get)
         hits = int((fits[C].predict(f['test']) == y['test']).sum())
-        row = key | dict(C=C, valid_accuracy=right[C], test_accuracy=hits/len(y['test']),
+        row = key | dict(drawn_from=args.train, C=C, valid_accuracy=right[C],
+                         test_accuracy=hits/len(y['test']),
                          interval=list(wilson_interval(hits, len(y['test']))))
         rows.append(bench.rounded(row))
         bench.keep(bench.kept(args.out) | dict(frozen=rows, splits=dict(
