@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from course_lm.homework.answers import shown
+from course_lm.homework.sheets import PAGES
 from course_lm.support.html import PALETTE, pale
 
 # %% ../../nbs/homework/report.ipynb #492c4697
@@ -101,13 +102,14 @@ def _table(example):
 
 # %% ../../nbs/homework/report.ipynb #8c1a5298
 def _link(anchor):
-    "A link to the place in the lesson, where the lesson lies beside or above the notebook."
+    "A link to the place in the lesson: beside or above the notebook, or as it is published."
     file, _, place = anchor.partition('#')
     words = html.escape(place.replace('-', ' ') or file)
     for folder in ('..', '.', '../nbs', 'nbs'):
         if Path(folder, file).is_file(): return f'<a href="{html.escape(f"{folder}/{anchor}")}">{words}</a>'
-    return f'{html.escape(file)}, <i>{words}</i>'
+    return f'<a href="{PAGES}{html.escape(anchor)}">{words}</a>'
 _PRINTED = 'Your function also prints something; that is not looked at.'
+_CODE, _A = '<code style="background:#eef3f7;color:#111">', '<a style="color:#0a58a5" href'
 _BOX = 'background:#fff;color:#111;padding:6px 12px;margin:4px 0;max-width:60em'
 def _folded(hints):
     first = f'<div><i>Hint 1.</i> {_said(hints[0])}</div>'
@@ -121,12 +123,13 @@ def as_html(report)->str:
     if report.message: parts.append(f'<p style="margin:.5em 0">{_said(report.message)}</p>')
     if report.example: parts.append(report.picture or _table(report.example))
     if report.hints: parts.append(_folded(report.hints))
-    end = [_link(report.anchor)] if report.anchor and not report.passed else []
+    end = [f'In the lesson: {_link(report.anchor)}'] if report.anchor and not report.passed else []
     if report.source.startswith('https://') and not report.passed:
         end.append(f'somebody else <a href="{html.escape(report.source)}">made it, too</a>')
     if end: parts.append(f'<div style="margin-top:.5em">{" · ".join(end)}</div>')
     if report.printed: parts.append(f'<div style="color:#555">{_PRINTED}</div>')
-    return f'<div style="border-left:4px solid {colour};{_BOX}">{"".join(parts)}</div>'
+    inside = ''.join(parts).replace('<code>', _CODE).replace('<a href', _A) # not in a dark theme's colours
+    return f'<div style="border-left:4px solid {colour};{_BOX}">{inside}</div>'
 
 # %% ../../nbs/homework/report.ipynb #8bb9d118
 def _in_notebook():
