@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from course_lm.homework.answers import shown
-from course_lm.homework.sheets import PAGES
+from course_lm.homework.exercises import PAGES
 from course_lm.support.html import PALETTE, pale
 
 # %% ../../nbs/homework/report.ipynb #492c4697

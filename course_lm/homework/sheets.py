@@ -10,10 +10,10 @@ import copy, json, re
 from importlib import resources
 from pathlib import Path
 
+from course_lm.homework.exercises import PAGES
 from course_lm.support.checks import Whole, checked
 
 # %% ../../nbs/homework/sheets.ipynb #643d2aab
-PAGES = 'https://github.com/course-lm/course_lm/blob/main/nbs/' # where the lessons are
 _SOLUTION = re.compile(r'^([ \t]*)### solution[ \t]*\n(?:.*\n)*?[ \t]*### end[ \t]*(?:\n|$)', re.M)
 def without_solution(source)->str:
     "The code of a cell as a student gets it. Raises `ValueError` for a mark without its other half."
