@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from course_lm.adapters import add_lora
 from course_lm.advice import tokenizer_fit
@@ -32,8 +32,10 @@ from course_lm.scoring import score_texts, sliding_perplexity
 from course_lm.scratch import deduplicate, fertility
 from course_lm.streaming import chunk_stream
 from course_lm.support.arrow import ChunkMatrix, document_lengths, pad_rows
+from course_lm.support.files import fingerprint
 from course_lm.support.html import Piece, show_text
 from course_lm.support.inputs import check_vocab, max_length_of
+from course_lm.support.kinds import check_texts
 from tests.conftest import SENTENCES
 
 SMALL = dict(n_layer=1, n_head=2, n_embd=16)
@@ -270,14 +272,19 @@ def odd_calls(tok):
     yield "tokens", lambda: add_tokens(model, tok, [""])
     yield "scores", lambda: model_card("m", model.config, PretrainHistory(), "c", {"a": "b"}, "make")
     yield "corpus", lambda: memorization(model, np.ones((1, 4), int), np.ones(3, int), 20)
+    yield "settings", lambda: PretrainHistory(settings=DatasetDict())
+    yield "width", lambda: Piece("a", width=3)
+    yield "below", lambda: Piece("a", below="x\ud800y")
+    yield "Linear", lambda: fingerprint(two)
+    yield "name", lambda: check_texts(["a"], 0)
     yield "axes", lambda: plot_calibration([a], ax="axes")
 
 
-@pytest.mark.parametrize("i", range(25))
+@pytest.mark.parametrize("i", range(30))
 def test_what_was_accepted_once_is_refused_by_name(tok, i, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     calls = [*odd_calls(tok)]
-    assert len(calls) == 25
+    assert len(calls) == 30
     name, call = calls[i]
     with refused(rf"\b{name}\b"): call()
     assert not any(tmp_path.iterdir())

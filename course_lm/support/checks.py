@@ -273,9 +273,12 @@ def _instance(types, wanted):
 
 # %% ../../nbs/support/checks.ipynb #kind-of
 Nothing = _instance(type(None), 'None')
+def _dict(value): # a DatasetDict is one, and is never meant
+    if isinstance(value, Mapping) and not is_a(value, 'DatasetDict', 'BatchEncoding'): return value
+    raise WrongType
 _known = {
     int: Whole(), float: Number, bool: Flag, str: Text, type(None): Nothing, None: Nothing,
-    dict: _instance(Mapping, 'a dict'), list: _instance((list, tuple), 'a list'),
+    dict: Kind('dict', 'a dict', _dict), list: _instance((list, tuple), 'a list'),
     tuple: _instance((list, tuple), 'a tuple'), Callable: _instance(Callable, 'a function'),
     Path: Kind('Path', 'a path', _path)}
 

@@ -9,7 +9,8 @@ __all__ = ['PALETTE', 'Colour', 'pale', 'Shade', 'tint', 'visible', 'Pieces', 'P
 import html, math, re
 from dataclasses import dataclass, replace
 
-from .checks import Flag, NotNegative, Refused, Whole, WrongType, as_number, checked, kind
+from .checks import (
+    Flag, NotNegative, Refused, Share, Text, Whole, WrongType, as_number, checked, kind, part_of)
 
 # %% ../../nbs/support/html.ipynb #aab3c101
 PALETTE = dict(blue='#0072b2', orange='#e69f00', green='#009e73', purple='#cc79a7',
@@ -64,6 +65,7 @@ def Pieces(value):
         if not isinstance(line, (list, tuple)): raise WrongType
         for i,p in enumerate(line):
             pair = isinstance(p, (list, tuple)) and p and isinstance(p[0], str)
+            if isinstance(p, str): part_of(Text, i, p)
             if pair or isinstance(p, (str, Piece)): continue
             at = f'[{name!r}][{i}]' if name else f'[{i}]'
             raise WrongType('', at, (p, 'a str, (text, colour) or a Piece'))
@@ -79,7 +81,7 @@ class Piece:
     title:str='' # shown while the mouse is over it
     above:Pieces=None # a str, a Piece, or a list of them, each in a line of its own
     below:Pieces=None # likewise
-    width:NotNegative=None # a box of that share of the line, from 0 to 1
+    width:Share=None # a box of that share of the line, from 0 to 1
     framed:Flag=False # with a line around it
     marked:Flag=False # underlined
     faint:Flag=False # in grey

@@ -70,7 +70,7 @@ def AllTexts(value): # a list; an iterator is read
 
 def check_texts(texts, name='texts'): # list of str
     "All of `texts` as a list, every element checked: for a function that walks them anyway."
-    return AllTexts(texts, name)
+    return AllTexts(texts, Text(name, 'name'))
 
 # %% ../../nbs/support/kinds.ipynb #corpus
 @kind
