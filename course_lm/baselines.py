@@ -40,8 +40,8 @@ def _text_fingerprint(ds): # '' where there are no texts; it says whether two sp
     return fingerprint([text_key(t).hex() for t in ds['text']]) if 'text' in ds.column_names else ''
 def _asked(splits, score_on, chosen_on=None):
     "Labels and fingerprint of a split to score, refused where a choice has seen it under another name."
-    for name,split in dict(score_on=score_on, chosen_on=chosen_on or score_on).items():
-        if split not in splits: raise ValueError(f'{name}={split!r} is no split: there is {list(splits)}')
+    for name,split in dict(score_on=score_on, chosen_on=chosen_on).items():
+        if split not in (None, *splits): raise ValueError(f'{name}={split!r} is none of {list(splits)}')
     labels, reviews = check_reviews(splits[score_on], score_on), _text_fingerprint(splits[score_on])
     other = splits[chosen_on] if chosen_on and chosen_on!=score_on else None
     if other is not None and reviews and reviews==_text_fingerprint(other):

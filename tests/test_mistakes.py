@@ -293,8 +293,8 @@ def test_what_was_accepted_once_is_refused_by_name(tok, i, tmp_path, monkeypatch
 def test_a_split_that_there_is_not(tok):
     data = Dataset.from_dict({"text": ["a good film", "a bad film"], "label": [1, 0]})
     splits = dict(train=data, test=data)
-    for name in ("chosen_on", "score_on"):
-        with refused(f"{name}='5' is no split: there is"): linear_baseline(splits, **{name: "5"})
+    for name, wrong in [("chosen_on", "5"), ("chosen_on", ""), ("score_on", "5")]:
+        with refused(f"{name}='{wrong}' is none of"): linear_baseline(splits, **{name: wrong})
     for name, value in dict(labels=["a", "b"], seed=3).items():
         with refused(f"{name}= comes from splits or recipe"): lstm_baseline(splits, **{name: value})
 

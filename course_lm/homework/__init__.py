@@ -11,7 +11,7 @@ import importlib, itertools, types
 from course_lm.homework.checking import checked_function
 from course_lm.homework.exercises import Exercise, Mistake
 from course_lm.homework.report import Report, show_now
-from course_lm.support.checks import Flag, Kind, Positive, checked
+from course_lm.support.checks import Flag, Kind, Real, checked
 
 # %% ../../nbs/95_homework_checker.ipynb #47c63700
 _all_ = ['Exercise', 'Mistake', 'Report']
@@ -51,7 +51,7 @@ class ExerciseCheck:
     def __call__(self,
         fn:Answer, # your function
         verbose:Flag=True, # show the report at once
-        seconds:Positive=10., # that one call may take
+        seconds:Real(0, 3600, '(]')=10., # that one call may take
     )->Report: # true if the function has passed
         report = checked_function(self.exercise, fn, seconds)
         return show_now(report) if verbose else report

@@ -47,7 +47,7 @@ def tint(
     two_ends:Flag=False, # above 0 blue and below 0 orange; False: from 0 to orange, and below 0 white
 )->str: # CSS
     "The colour of a number, never stronger than that of `most`; white for NaN."
-    share = min(1., abs(value)/most) if value and most and (two_ends or value > 0) else 0.
+    share = min(1., abs(value)/most) if most and (value > 0 or two_ends and value < 0) else 0.
     near, far = 255-int(120*share), 255-int(205*share)
     return f'rgb({far},{near},255)' if two_ends and value > 0 else f'rgb(255,{near},{far})'
 
