@@ -375,7 +375,7 @@ def reading(
 def _as_json(value):
     "What JSON does not know: numbers of other libraries by their value, anything else by its text."
     if hasattr(value, 'tolist'): return value.tolist()
-    if hasattr(value, 'state_dict'): raise TypeError(f'parts: a {type(value).__name__} is not told by its text')
+    if hasattr(value, 'state_dict'): raise TypeError(f'parts: no text tells a {type(value).__name__}')
     if isinstance(value, (set, frozenset)): return sorted(value, key=str)
     text = value.hex() if isinstance(value, bytes) else str(value)
     if ' at 0x' in text: raise TypeError(f'{type(value).__name__} has no value to be named by')
