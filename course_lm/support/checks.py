@@ -278,7 +278,7 @@ def _dict(value): # a DatasetDict is one, and is never meant
     raise WrongType
 _known = {
     int: Whole(), float: Number, bool: Flag, str: Text, type(None): Nothing, None: Nothing,
-    dict: Kind('dict', 'a dict', _dict), list: _instance((list, tuple), 'a list'),
+    dict: Kind('a dict', 'a dict', _dict), list: _instance((list, tuple), 'a list'),
     tuple: _instance((list, tuple), 'a tuple'), Callable: _instance(Callable, 'a function'),
     Path: Kind('Path', 'a path', _path)}
 
