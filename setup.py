@@ -1,5 +1,5 @@
 "Everything about the package is in settings.ini; this file only hands it to setuptools."
-import sys
+import re, sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -33,6 +33,14 @@ def classifiers(cfg):
             "Topic :: Education", "Topic :: Scientific/Engineering :: Artificial Intelligence"]
 
 
+def anywhere(text):
+    "The README with links that lead into the repository from wherever it is shown, pictures too."
+    inside = r"(?!https?:|mailto:|#)([^)\s]+)\)"
+    there = f"{cfg['git_url']}/{{}}/{cfg['branch']}"
+    text = re.sub(r"(!\[[^\]]*\]\()" + inside, rf"\g<1>{there.format('raw')}/\g<2>)", text)
+    return re.sub(r"(\]\()" + inside, rf"\g<1>{there.format('blob')}/\g<2>)", text)
+
+
 def main():
     "Hand it over."
     from setuptools import find_packages, setup
@@ -40,9 +48,9 @@ def main():
         name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], license="Apache-2.0",
         author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"],
         keywords=cfg["keywords"].split(), license_files=["LICENSE", "NOTICE"], classifiers=classifiers(cfg),
-        project_urls={"Changelog": f"{cfg['git_url']}/blob/main/CHANGELOG.md",
-                      "Issues": f"{cfg['git_url']}/issues"},
-        long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+        project_urls={"Changelog": f"{cfg['git_url']}/blob/{cfg['branch']}/CHANGELOG.md",
+                      "Source": cfg["git_url"], "Issues": f"{cfg['git_url']}/issues"},
+        long_description=anywhere(readme.read_text(encoding="utf-8")) if readme.exists() else "",
         long_description_content_type="text/markdown",
         python_requires=f">={cfg['min_python']},<3.{newest[1] + 1}",
         packages=find_packages(include=["course_lm", "course_lm.*"]),
