@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from course_lm.homework import Exercise, Mistake
+from course_lm.homework import check as checker
 from course_lm.homework.checking import checked_function
 from course_lm.homework.exercises import arguments
 from course_lm.homework.sandbox import Sandbox, ThreadSandbox
@@ -439,6 +440,28 @@ def test_our_own_functions_still_work_as_answers():
     assert check(doubled)
     assert check(functools.partial(doubled, last_left_out=True)).mistake == "last-left-out"
     assert doubled([[1]], 1) == [[3]]
+
+
+def imports_the_bank(nats, text):
+    from course_lm.homework.bank_10 import bits_per_byte
+    return bits_per_byte(nats, text)
+
+
+def reloads_the_bank(nats, text):
+    import importlib
+
+    import course_lm.homework.bank_10 as bank
+    return importlib.reload(bank).bits_per_byte(nats, text)
+
+
+def forgets_the_bank(nats, text):
+    sys.modules.pop("course_lm.homework.bank_10")
+    return imports_the_bank(nats, text)
+
+
+@pytest.mark.parametrize("fn", [imports_the_bank, reloads_the_bank, forgets_the_bank])
+def test_the_bank_answers_for_nobody(fn):
+    assert not checker.bits_per_byte(fn, verbose=False)
 
 
 # ---- without fork
