@@ -1,5 +1,5 @@
 "The pages of `_site/` in a headless Chromium: `make site-test`, after `make site`."
-import functools, http.server, os, re, shutil, threading
+import functools, http.server, json, os, re, shutil, threading
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
@@ -7,11 +7,20 @@ import pytest
 from bs4 import BeautifulSoup
 
 root = Path(__file__).resolve().parents[2]
-site = root / "_site"
+site, shots = root / "_site", root / "_run" / "site"
 pages = sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))
 read = [p for p in pages if p not in ("genindex.html", "search.html") and "_static" not in p]
 TERMS = ["perplexity", "chunk", "collator", "masked", "tokenizer", "checkpoint", "smoothing", "entropy",
          "padding", "calibration"]
+
+
+@pytest.fixture(scope="session")
+def report():
+    "What was asked and what axe found; kept in _run/site/report.json, beside the pictures."
+    told = dict(pages=0, requests=0, outside=[], console=[], axe={})
+    shots.mkdir(parents=True, exist_ok=True)
+    yield told
+    (shots / "report.json").write_text(json.dumps(told, indent=1))
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +50,21 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def visit(chromium, address):
+def visit(chromium, address, report):
     "Open a page at a width; what it asked of other machines, and what its console complained of."
     def go(page, width=1300, theme="light"):
         context = chromium.new_context(viewport=dict(width=width, height=900), color_scheme=theme)
         tab, outside, errors = context.new_page(), [], []
+        report["pages"] += 1
         def asked(request):
-            if not request.url.startswith((address, "data:", "blob:")): outside.append(request.url)
+            report["requests"] += 1
+            if not request.url.startswith((address, "data:", "blob:")):
+                outside.append(request.url)
+                report["outside"].append(f"{page}: {request.url}")
         def said(message):
-            if message.type == "error": errors.append(message.text)
+            if message.type == "error":
+                errors.append(message.text)
+                report["console"].append(f"{page}: {message.text}")
         tab.on("request", asked)
         tab.on("console", said)
         tab.on("pageerror", lambda e: errors.append(str(e)))
@@ -107,10 +122,14 @@ def test_search_finds(visit, term):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("page", ["index.html", "20_chunking.html", "40_perplexity.html",
                                   "99_command_line.html", "api/chunking.html"])
-def test_no_serious_violation_of_accessibility(visit, page, theme):
+def test_no_serious_violation_of_accessibility(visit, report, page, theme):
     from axe_playwright_python.sync_playwright import Axe
     tab, *_ = visit(page, theme=theme)
-    found = Axe().run(tab).response["violations"]
+    tab.screenshot(path=shots / f"{page.replace('/', '_').removesuffix('.html')}-{theme}.png")
+    answer = Axe().run(tab).response
+    found = answer["violations"]
+    counts = dict(passes=len(answer["passes"]), **{v["id"]: f"{v['impact']}, {len(v['nodes'])}" for v in found})
+    report["axe"][f"{page} {theme}"] = counts
     tab.context.close()
     serious = [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found
                if v["impact"] in ("serious", "critical")]
