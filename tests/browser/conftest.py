@@ -1,90 +1,53 @@
 "JupyterLab on a loopback port and a headless Chromium, once for all widget tests: `make widgets`."
-import json, os, shutil, socket, subprocess, sys, time, urllib.request
 from pathlib import Path
 
 import pytest
 
-root = Path(__file__).resolve().parents[2]
-chromium_flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                  "--disable-component-update", "--disable-sync", "--no-first-run"]
+from scripts.jupyter import no_browser, open_chromium, open_page, run_all, running_lab
+from scripts.lab_test import learner
 
-
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
-    "The address of a JupyterLab, and the folder it serves."
-    folder = tmp_path_factory.mktemp("lab")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    env = os.environ | dict(PYTHONPATH=str(root), HF_HUB_OFFLINE="1",
-                            JUPYTER_CONFIG_DIR=str(folder / ".jupyter"),
-                            JUPYTERLAB_SETTINGS_DIR=str(folder / ".settings"))
-    settings = folder / ".settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings
-     / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    log = open(folder / "lab.log", "w")
-    server = subprocess.Popen([sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}",
-                               "--ip=127.0.0.1", "--IdentityProvider.token=", "--allow-root",
-                               "--LabApp.news_url=",
-                               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-                               f"--ServerApp.root_dir={folder}"],
-                              env=env, stdout=log, stderr=log, cwd=folder)
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(240):
-        if server.poll() is not None: pytest.fail((folder / "lab.log").read_text()[-3000:])
-        try:
-            urllib.request.urlopen(f"{address}/api/status", timeout=2).read()
-            break
-        except OSError: time.sleep(0.5)
-    yield address, folder
-    server.terminate()
-    server.wait(20)
+shots = Path(__file__).resolve().parents[2] / "_run" / "widgets"
 
 
 @pytest.fixture(scope="session")
 def browser():
-    "A headless Chromium: the one that COURSE_LM_CHROMIUM names, or the first on the path."
-    from playwright.sync_api import sync_playwright
-    path = os.environ.get("COURSE_LM_CHROMIUM") or next(filter(None,
-                                                               map(shutil.which,
-                                                                   ("chromium", "chromium-browser",
-                                                                    "google-chrome"))), None)
-    if not path: pytest.fail("no Chromium found: install one, or name it in COURSE_LM_CHROMIUM")
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=path, args=chromium_flags)
-        yield chromium
-        chromium.close()
+    if why := no_browser(): pytest.fail(why)
+    with open_chromium() as chromium: yield chromium
 
 
-@pytest.fixture
-def open_notebook(lab, browser):
-    """A function that writes a notebook of these cells, opens it in JupyterLab, runs it all and returns the
-    page."""
-    address, folder = lab
-    pages = []
-    def run(name: str, *sources: str):
-        cells = [dict(cell_type="code", id=f"c{i}", metadata={}, source=s, outputs=[], execution_count=None)
-                 for i, s in enumerate(sources)]
-        meta = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
-        (folder / f"{name}.ipynb").write_text(json.dumps(dict(cells=cells, metadata=meta, nbformat=4,
-                                                              nbformat_minor=5)))
-        page = browser.new_page(viewport=dict(width=1300, height=1100))
-        pages.append(page)
-        page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?reset", timeout=120_000)
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
-        accept = page.locator(".jp-Dialog button.jp-mod-accept")
-        for _ in range(20):  # JupyterLab may ask which kernel while the first is still starting
-            page.wait_for_timeout(1000)
-            if accept.count(): accept.first.click()
-            elif page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").count(): break
-        page.wait_for_timeout(1000)
-        if accept.count(): accept.first.click()
-        page.get_by_role("menuitem", name="Run", exact=True).first.click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_timeout(1000)
-        if accept.count(): accept.first.click()
-        page.wait_for_selector(".jp-OutputArea-output .jupyter-widgets", timeout=120_000)
-        return page
-    yield run
-    for page in pages: page.close()
+@pytest.fixture(scope="session", params=["Light", "Dark"])
+def theme(request): return request.param
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory, theme):
+    "A JupyterLab in a theme, in a repository as a learner has it."
+    folder = tmp_path_factory.mktemp(theme)
+    with running_lab(learner(folder / "repo"), folder, theme=theme) as lab: yield lab
+
+
+@pytest.fixture(scope="session")
+def open_lesson(lab, browser, theme):
+    """A function that opens a learner's copy of a lesson, without the cells behind the widget's, runs it all and
+    returns the page with the widget in sight; each lesson once."""
+    pages = {}
+    def shorten(file: Path, widget: str) -> None:
+        import json
+        nb = json.loads(file.read_text(encoding="utf-8"))
+        last = next(i for i, c in enumerate(nb["cells"]) if widget in "".join(c["source"])
+                    and c["cell_type"] == "code")
+        nb["cells"] = nb["cells"][:last + 1]
+        for cell in nb["cells"]:
+            if cell["cell_type"] == "code": cell.update(outputs=[], execution_count=None)
+        file.write_text(json.dumps(nb), encoding="utf-8")
+    def go(name: str, widget: str):
+        path = f"work/{name}.ipynb"
+        if name not in pages:
+            shorten(lab.root / path, widget)
+            pages[name] = page = open_page(browser, lab, path)
+            run_all(page)
+            page.wait_for_selector(".jp-OutputArea-output .jupyter-widgets", timeout=600_000)
+            page.locator(".jp-OutputArea-output .jupyter-widgets").first.scroll_into_view_if_needed()
+        return pages[name]
+    yield go
+    for page in pages.values(): page.close()
