@@ -100,7 +100,7 @@ def _span(piece, scale):
     if piece.colour is not None: back = pale(piece.colour)
     else: back = None if piece.value is None or unknown else tint(piece.value, *scale)
     text = html.escape(piece.text)
-    style = [f'color:{"#777" if piece.faint or unknown else "#111"}']
+    style = [f'color:{"#666" if piece.faint or unknown else "#111"}']
     if back: style += [f'background:{back}', 'padding:1px 0', 'border-radius:2px']
     if piece.framed: style += ['border:1px solid #bbb', 'padding:1px 3px', 'margin:1px']
     if piece.marked: style.append('text-decoration:underline')

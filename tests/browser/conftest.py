@@ -1,4 +1,5 @@
 "JupyterLab on a loopback port and a headless Chromium, once for all widget tests: `make widgets`."
+import json
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,10 @@ def lab(tmp_path_factory, theme):
 
 @pytest.fixture(scope="session")
 def open_lesson(lab, browser, theme):
-    """A function that opens a learner's copy of a lesson, without the cells behind the widget's, runs it all and
-    returns the page with the widget in sight; each lesson once."""
+    """A function that opens a learner's copy of a lesson, without the cells behind the widget's, runs all of
+    it, and returns the widget's cell, in sight; each lesson once."""
     pages = {}
     def shorten(file: Path, widget: str) -> None:
-        import json
         nb = json.loads(file.read_text(encoding="utf-8"))
         last = next(i for i, c in enumerate(nb["cells"]) if widget in "".join(c["source"])
                     and c["cell_type"] == "code")
@@ -46,8 +46,9 @@ def open_lesson(lab, browser, theme):
             shorten(lab.root / path, widget)
             pages[name] = page = open_page(browser, lab, path)
             run_all(page)
-            page.wait_for_selector(".jp-OutputArea-output .jupyter-widgets", timeout=600_000)
-            page.locator(".jp-OutputArea-output .jupyter-widgets").first.scroll_into_view_if_needed()
-        return pages[name]
+        cell = pages[name].locator(".jp-CodeCell").last
+        cell.locator(".jp-OutputArea-output .jupyter-widgets").first.wait_for(timeout=600_000)
+        cell.scroll_into_view_if_needed()
+        return cell.locator(".jp-OutputArea").first
     yield go
     for page in pages.values(): page.close()
