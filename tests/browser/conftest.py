@@ -49,6 +49,6 @@ def open_lesson(lab, browser, theme):
         cell = pages[name].locator(".jp-CodeCell").last
         cell.locator(".jp-OutputArea-output .jupyter-widgets").first.wait_for(timeout=600_000)
         cell.scroll_into_view_if_needed()
-        return cell.locator(".jp-OutputArea").first
+        return cell.locator(".jp-OutputArea-output", has=pages[name].locator(".jupyter-widgets")).first
     yield go
     for page in pages.values(): page.close()
