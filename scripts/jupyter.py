@@ -60,22 +60,24 @@ class Lab:
             if s["path"] == path: self.ask(f"sessions/{s['id']}", "DELETE")
 
 
-def settings(folder: Path, theme: str) -> None:
-    "JupyterLab's own settings: no news, this theme."
-    there = folder / "@jupyterlab" / "apputils-extension"
-    there.mkdir(parents=True, exist_ok=True)
-    quiet = dict(fetchNews="false", checkForUpdates=False)
-    (there / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
-    (there / "themes.jupyterlab-settings").write_text(json.dumps(dict(theme=f"JupyterLab {theme}")))
+def settings(folder: Path, theme: str, whole: bool) -> None:
+    "JupyterLab's own settings: no news, this theme; `whole`: cells out of sight are in the page as well."
+    said = {"apputils-extension/notification": dict(fetchNews="false", checkForUpdates=False),
+            "apputils-extension/themes": {"theme": f"JupyterLab {theme}", "adaptive-theme": False}}
+    if whole: said["notebook-extension/tracker"] = dict(windowingMode="none")
+    for name, values in said.items():
+        path = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
 
 
 @contextmanager
-def running_lab(root: Path, config: Path, page: str = "", theme: str = "Light"):
+def running_lab(root: Path, config: Path, page: str = "", theme: str = "Light", whole: bool = False):
     "What `course_lm lab` starts, in the folder `root`, until the end of the block; its log is in `config`."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    settings(config / "settings", theme)
+    settings(config / "settings", theme, whole)
     token, log = secrets.token_hex(8), config / "lab.log"
     proxies = {name: NOBODY for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
     env = environment(root) | proxies | dict(

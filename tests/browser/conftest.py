@@ -24,7 +24,7 @@ def theme(request): return request.param
 def lab(tmp_path_factory, theme):
     "A JupyterLab in a theme, in a repository as a learner has it."
     folder = tmp_path_factory.mktemp(theme)
-    with running_lab(learner(folder / "repo"), folder, theme=theme) as lab: yield lab
+    with running_lab(learner(folder / "repo"), folder, theme=theme, whole=True) as lab: yield lab
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,10 @@
 """A homework sheet worked through in JupyterLab: stub, wrong answer, report, right answer. Pictures go to
 _run/homework."""
-import json
 from pathlib import Path
 
 import pytest
 
-from course_lm.homework.sheets import start
+from scripts.jupyter import open_page
 
 shots = Path(__file__).resolve().parents[2] / "_run" / "homework"
 HEAD = """def chunk(docs, chunk_size, eos):
@@ -18,16 +17,6 @@ WRONG = HEAD + """    rows = []
     return rows"""
 RIGHT = HEAD + """    ids = [token for doc in docs if doc for token in [*doc, eos]]
     return [ids[i:i+chunk_size] for i in range(0, len(ids)-chunk_size+1, chunk_size)]"""
-
-
-def wear(folder: Path, theme: str) -> None:
-    "JupyterLab's theme, and every cell of a notebook in the page at once."
-    settings = folder / ".settings" / "@jupyterlab"
-    for file, values in {"apputils-extension/themes": {"theme": theme, "adaptive-theme": False},
-                         "notebook-extension/tracker": {"windowingMode": "none"}}.items():
-        path = settings / f"{file}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
 
 
 class Sheet:
@@ -64,16 +53,10 @@ class Sheet:
 
 
 @pytest.fixture
-def sheet(lab, browser, request):
-    "A student's sheet of lesson 2, opened in a theme."
-    address, folder = lab
-    theme = request.param
-    wear(folder, f"JupyterLab {theme.title()}")
-    start(folder / theme, 2)
-    page = browser.new_page(viewport=dict(width=1300, height=1100))
-    page.goto(f"{address}/lab/workspaces/{theme}/tree/{theme}/20_homework.ipynb?reset", timeout=120_000)
+def sheet(lab, browser):
+    "A learner's copy of the sheet of lesson 2, opened in the lab."
+    page = open_page(browser, lab, "work/homework/20_homework.ipynb")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell .cm-content", timeout=120_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=120_000)
     yield Sheet(page)
     page.close()
 
@@ -97,9 +80,8 @@ TEXTS = """root => [...root.querySelectorAll('*')].filter(e =>
             back ? getComputedStyle(back).backgroundColor : 'rgb(255, 255, 255)'] })"""
 
 
-@pytest.mark.parametrize("sheet", ["light", "dark"], indirect=True)
-def test_a_sheet_is_worked_through(sheet, request):
-    theme = request.node.callspec.params["sheet"]
+def test_a_sheet_is_worked_through(sheet, theme):
+    theme = theme.lower()
     sheet.run(sheet.cell("from course_lm.homework import check"))
     answer, check = sheet.cell("def chunk("), sheet.cell("check.chunk(chunk)")
     sheet.run(answer)

@@ -105,7 +105,7 @@ def test_masking_explorer(shown):
     press(box, "[role=slider]", "End")
     box.page.keyboard.press("Tab")
     after = after_change(box, table, before)
-    assert after.count("[MASK]") > before.count("[MASK]") > 0
+    assert after.count("[MASK]") > 2 > before.count("[MASK]")
 
 
 def test_next_word_game(shown):
