@@ -128,8 +128,8 @@ def test_no_serious_violation_of_accessibility(visit, report, page, theme):
     tab.screenshot(path=shots / f"{page.replace('/', '_').removesuffix('.html')}-{theme}.png")
     answer = Axe().run(tab).response
     found = answer["violations"]
-    counts = dict(passes=len(answer["passes"]), **{v["id"]: f"{v['impact']}, {len(v['nodes'])}" for v in found})
-    report["axe"][f"{page} {theme}"] = counts
+    counts = {v["id"]: f"{v['impact']}, {len(v['nodes'])}" for v in found}
+    report["axe"][f"{page} {theme}"] = dict(passes=len(answer["passes"]), **counts)
     tab.context.close()
     serious = [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found
                if v["impact"] in ("serious", "critical")]
