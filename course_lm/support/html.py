@@ -10,7 +10,7 @@ import html, math, re
 from dataclasses import dataclass, replace
 
 from .checks import (
-    Flag, NotNegative, Refused, Share, Text, Whole, WrongType, as_number, checked, kind, part_of)
+    Flag, NotNegative, Refused, Text, Whole, WrongType, as_number, checked, kind, part_of)
 
 # %% ../../nbs/support/html.ipynb #aab3c101
 PALETTE = dict(blue='#0072b2', orange='#e69f00', green='#009e73', purple='#cc79a7',
@@ -81,7 +81,7 @@ class Piece:
     title:str='' # shown while the mouse is over it
     above:Pieces=None # a str, a Piece, or a list of them, each in a line of its own
     below:Pieces=None # likewise
-    width:Share=None # a box of that share of the line, from 0 to 1
+    width:NotNegative=None # a box of that share of the line, from 0 to 1
     framed:Flag=False # with a line around it
     marked:Flag=False # underlined
     faint:Flag=False # in grey
