@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import course_lm
 from course_lm.support.files import whole_file
 from course_lm.support.machine import processor
 
 root = Path(__file__).resolve().parent.parent
-results = root / "course_lm" / "records"
+results = Path(course_lm.__file__).resolve().parent / "records"
 
 
 def prepare(offline: bool = True, threads: int | None = None) -> None:

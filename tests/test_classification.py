@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings, strategies as st
 
+import course_lm
 from course_lm.baselines import LABELS, RunResult, leak_report, linear_baseline, near_duplicates
 from course_lm.classification import (
     ADAM, ADAMW_LINEAR, LSTMClassifier, LengthBucketedSampler, classify, encode_reviews, lstm_baseline,
@@ -22,6 +23,7 @@ from course_lm.windows import (
 from .hub_folders import distilbert_folder
 
 root = Path(__file__).resolve().parent.parent
+records = Path(course_lm.__file__).resolve().parent/'records'
 
 
 @pytest.fixture(scope='module')
@@ -559,7 +561,7 @@ def test_benchmark_takes_the_lectures_csv(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit): benchmark(monkeypatch, '--imdb', 'x', '--only', 'transformer')
 
 def test_what_was_measured_holds():
-    results = json.loads((root/'course_lm'/'records'/'imdb.json').read_text())
+    results = json.loads((records/'imdb.json').read_text())
     runs = {r['name']: r for r in results['runs'] if r['split'] == 'movie' and r['train_reviews'] == 20_000}
     assert runs['NB-SVM']['test_accuracy'] >= .90 and runs['LSTM']['test_accuracy'] >= .85
     assert runs['LSTM']['cpu_seconds'] < 30*60
@@ -567,7 +569,7 @@ def test_what_was_measured_holds():
     assert any(r['split'] == 'lecture' for r in results['runs'])
 
 def test_what_reading_is_worth_in_labels():
-    results = json.loads((root/'course_lm'/'records'/'imdb.json').read_text())
+    results = json.loads((records/'imdb.json').read_text())
     runs = [r for r in results['runs'] if r['split'] == 'movie' and r['seed'] == 42]
     def by_size(name): return {r['train_reviews']: r['test_accuracy'] for r in runs if r['name'] == name}
     names = 'NB-SVM', 'tiny-bert, pretrained', 'tiny-bert, random weights'
@@ -580,7 +582,7 @@ def test_what_reading_is_worth_in_labels():
 
 def test_what_recipes_are_worth():
     import pandas as pd
-    results = json.loads((root/'course_lm'/'records'/'classifiers.json').read_text())
+    results = json.loads((records/'classifiers.json').read_text())
     runs = pd.DataFrame(results['recipes']['runs'])
     rate = runs.groupby(['recipe', 'lr']).valid.mean().unstack().idxmax(axis=1)
     def by_seed(name):
@@ -598,7 +600,7 @@ def test_what_recipes_are_worth():
     assert transfer.loc['tiny-bert'].tolist() == pytest.approx([.847, .758], abs=1e-3)
 
 def test_lesson_shows_what_was_measured():
-    results = json.loads((root/'course_lm'/'records'/'imdb.json').read_text())
+    results = json.loads((records/'imdb.json').read_text())
     cells = [c for p in sorted((root/'nbs').glob('6*.ipynb')) for c in json.loads(p.read_text())['cells']]
     outputs = [o.get('data', {}) for c in cells for o in c.get('outputs', [])]
     shown = ' '.join(''.join(o.get('text/html', '')) for o in outputs)

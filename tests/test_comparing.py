@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import course_lm
 from course_lm.baselines import RunResult
 from course_lm.comparing import (
     accuracy_by, calibration_curve, calibration_error, compare_seeds, difference_interval, mcnemar,
     reviews_needed)
 
-root = Path(__file__).resolve().parent.parent
+records = Path(course_lm.__file__).resolve().parent/'records'
 
 def refused(text): return pytest.raises(ValueError, match=text)
 
@@ -142,7 +143,7 @@ def test_compare_seeds_refuses():
 
 # what was measured
 
-def results(name): return json.loads((root/'course_lm'/'records'/name).read_text())
+def results(name): return json.loads((records/name).read_text())
 
 def test_classifiers_were_measured():
     r = results('classifiers.json')

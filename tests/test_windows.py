@@ -8,6 +8,7 @@ import torch
 from datasets import DatasetDict
 from hypothesis import given, settings, strategies as st
 
+import course_lm
 from course_lm.baselines import LABELS
 from course_lm.classification import (
     ADAMW_LINEAR, LengthBucketedSampler, encode_reviews, predict_proba, review_batch, train_classifier)
@@ -18,7 +19,7 @@ from course_lm.windows import (
     TokenBudgetSampler, encode_head_tail, encode_windows, predict_windows, review_explorer, show_importance,
     token_importance)
 
-root = Path(__file__).resolve().parent.parent
+records = Path(course_lm.__file__).resolve().parent/'records'
 
 def refused(text, error=ValueError): return pytest.raises(error, match=text)
 
@@ -257,7 +258,7 @@ def test_box_without_a_mask_token(data):
 # what was measured
 
 def test_padding_was_measured():
-    path = root/'course_lm'/'records'/'padding.json'
+    path = records/'padding.json'
     for part, r in json.loads(path.read_text(encoding='utf-8')).items():
         way = {w['way']: w for w in r['ways']}
         assert way['buckets']['speed'] >= 1.8 and way['dynamic']['speed'] < 1.3, part
