@@ -227,9 +227,7 @@ def dec_all_matrices(model):
 
 def dec_course(model):
     groups = {kind: [n for n, _ in named] for kind, named in course_groups(model).items()}
-    output = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-    own = [n for n in groups["embedding"] if n in output]
-    return groups["matrix"] + own, set(groups["embedding"] + groups["vector"]) - set(own)
+    return groups["matrix"] + groups.get("output", []), {*groups["embedding"], *groups["vector"]}
 
 
 def dec_trainer(model):
