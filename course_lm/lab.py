@@ -140,7 +140,7 @@ def command(
     options = dict(root_dir=root, preferred_dir=root/'work', open_browser=browser)
     words = [f'--ServerApp.{name}={value}' for name,value in options.items()]
     return [sys.executable, '-m', 'jupyterlab', *words, f'--LabApp.default_url=/lab/tree/work/{page}',
-            '--LabApp.news_url=', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
+            '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
 def open_lab(
     root, # the repository
     lesson=None, # how the name of a page begins

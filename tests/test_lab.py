@@ -184,6 +184,7 @@ def test_the_lab_opens_the_copy_and_ends_with_jupyters_status(course, monkeypatc
     words, env, cwd = started[0]
     assert words[:3] == [sys.executable, "-m", "jupyterlab"] and cwd == course
     assert "--LabApp.default_url=/lab/tree/work/20_chunking.ipynb" in words
+    assert "--LabApp.news_url=None" in words  # JupyterLab asks nothing, and nobody
     assert "--ServerApp.open_browser=False" in words and f"--ServerApp.root_dir={course}" in words
     said = "6 files copied into work/\nwork/20_chunking.ipynb: what you change here stays\n"
     assert capsys.readouterr().out == said
@@ -191,3 +192,18 @@ def test_the_lab_opens_the_copy_and_ends_with_jupyters_status(course, monkeypatc
     (course / "nbs" / "20_chunking.ipynb").write_text("two")
     lab.open_lab(course, "20")
     assert "the new one is 20_chunking (new).ipynb" in capsys.readouterr().out
+
+
+def test_run_all_is_told_from_less():
+    from scripts.lab_test import outcome
+    def cell(source, count=1, **out):
+        return dict(cell_type="code", source=source, execution_count=count, outputs=[out] if out else [])
+    line = dict(output_type="stream", name="stdout", text="Not on this machine\n")
+    text = dict(cell_type="markdown", source="a")
+    fine = [cell("x = 1"), cell("#| network\nf()", **line), cell("", None), text]
+    assert outcome(dict(cells=fine)) == dict(cells=2, ran=2, apart=1, result="end")
+    assert outcome(dict(cells=[*fine, cell("y", None)]))["result"] == "1 cells did not run"
+    error = dict(output_type="error", ename="ValueError", evalue="no\nmore", traceback=[])
+    assert outcome(dict(cells=[*fine, cell("y", **error)]))["result"] == "cell 5: ValueError: no"
+    long = dict(line, text="one\ntwo\nthree\n")
+    assert "more than a line" in outcome(dict(cells=[cell("#| network\nf()", **long)]))["result"]

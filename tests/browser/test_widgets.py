@@ -112,7 +112,7 @@ def test_next_word_game(shown):
     box = shown("11_entropy")
     before = text_in(box, HTML)
     press(box, "input[type=text]", "End")
-    box.page.keyboard.type("the")
+    box.page.keyboard.insert_text("the")
     press(box, "button", "Space")
     after = after_change(box, HTML, before)
     assert re.search(r"1\. (\w+)\s*you ([\d.]+)", after)
@@ -123,7 +123,7 @@ def test_review_box(shown):
     before = text_in(box, HTML)
     assert "probability" in before and "detective" in before
     press(box, "textarea", "Control+a")
-    box.page.keyboard.type("I hated it. The plot was boring, and the cast is dreadful.")
+    box.page.keyboard.insert_text("I hated it. The plot was boring, and the cast is dreadful.")
     press(box, "button", "Space")
     after = after_change(box, HTML, before)
     assert "dreadful" in after and "probability" in after and "detective" not in after
@@ -131,7 +131,7 @@ def test_review_box(shown):
     seen = box.locator(f"{HTML} span[title]").evaluate_all(colours)
     assert len(set(seen)) > 3  # words are coloured by what they did
     press(box, "textarea", "Control+a")
-    box.page.keyboard.type("word " * 70)
+    box.page.keyboard.insert_text("word " * 70)
     press(box, "button", "Space")
     assert "the model takes" in after_change(box, HTML, after)
 
