@@ -73,7 +73,8 @@ def test_what_the_lesson_says_of_its_records():
     assert own < .95*dna['fine-tuned'] < .6*dna['untouched']
     assert 'use it as it is' in found['collections']['own writing']['as_good']
     unseen = found['unseen']
-    assert all(x['verdict'] == x['best'] for x in unseen.values())
+    assert all(x['verdict'] in x['as_good'] for x in unseen.values())
+    assert [name for name, x in unseen.items() if x['best'] == 'tie'] == ['imports']
     for name, x in {**unseen, 'DNA': found['collections']['DNA']}.items():
         own = x['starts']['from scratch, own tokenizer']['bits_per_byte']
         slow, *faster = (bits > own for bits in x['by_rate']['fine-tuned'].values())
@@ -87,4 +88,4 @@ def test_what_the_lesson_says_of_its_records():
     careful = 'too little text to tell'
     rows = [x for x in real['rows'] if x['verdict'] not in (*x['as_good'], careful)]
     wrong = {(x['corpus'], x['characters']) for x in rows}
-    assert wrong == {('WikiText-2', 15_000), ('made-up reviews', 15_000)}
+    assert wrong == {('made-up reviews', 15_000)}
