@@ -136,7 +136,7 @@ def command(
     page, # of `find_page`
     browser=True, # False: only print the address
 )->list: # of str
-    "What starts JupyterLab with a page open; it asks nobody for news."
+    "What starts JupyterLab with a page open; no updates are looked for."
     options = dict(root_dir=root, preferred_dir=root/'work', open_browser=browser)
     words = [f'--ServerApp.{name}={value}' for name,value in options.items()]
     return [sys.executable, '-m', 'jupyterlab', *words, f'--LabApp.default_url=/lab/tree/work/{page}',

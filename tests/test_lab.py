@@ -184,7 +184,7 @@ def test_the_lab_opens_the_copy_and_ends_with_jupyters_status(course, monkeypatc
     words, env, cwd = started[0]
     assert words[:3] == [sys.executable, "-m", "jupyterlab"] and cwd == course
     assert "--LabApp.default_url=/lab/tree/work/20_chunking.ipynb" in words
-    assert "--LabApp.news_url=None" in words  # JupyterLab asks nothing, and nobody
+    assert "--LabApp.news_url=None" in words  # JupyterLab may still ask whether it shall fetch any
     assert "--ServerApp.open_browser=False" in words and f"--ServerApp.root_dir={course}" in words
     said = "6 files copied into work/\nwork/20_chunking.ipynb: what you change here stays\n"
     assert capsys.readouterr().out == said
