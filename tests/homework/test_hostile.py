@@ -240,7 +240,8 @@ def unchanged(request):
     before, running = state(), children()
     yield
     after = state()
-    if "notebook" in request.node.name: before["fds"] = after["fds"]  # a kernel's sockets
+    if "notebook" in request.node.name:  # a kernel's sockets; and nbclient puts Python's own SIGINT back
+        before["fds"], before["handlers"] = after["fds"], signal.default_int_handler
     assert {k for k in before if before[k] != after[k]} == set()
     assert children() == running
 
