@@ -20,16 +20,23 @@ def settings() -> dict[str, str]:
     return dict(ini["DEFAULT"])
 
 
-def cell() -> dict:
-    "The cell that installs."
+def cell(module: str = "") -> dict:
+    "The cell that installs; a lesson's first one, which says what `module` the notebook makes."
     cfg = settings()
-    source = ["#| hide", TITLE, "import importlib.util, subprocess, sys",
+    first = [f"#| default_exp {module}"] if module else []
+    source = [*first, "#| hide", TITLE, "import importlib.util, subprocess, sys",
               f"if 'google.colab' in sys.modules and not importlib.util.find_spec('{cfg['lib_name']}'):",
               f"    course = '{cfg['lib_name']}[lessons] @ git+{cfg['git_url']}@{cfg['branch']}'",
               "    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', course], check=True)"]
     hidden = dict(cellView="form", jupyter=dict(source_hidden=True))
     return dict(cell_type="code", execution_count=None, id=ID, metadata=hidden, outputs=[],
                 source="\n".join(source).splitlines(keepends=True))
+
+
+def default_exp(cell: dict) -> str:
+    "The module that a notebook makes, if this cell says so."
+    found = re.match(r"#\| default_exp (\S+)", "".join(cell["source"]))
+    return found[1] if found else ""
 
 
 def badge(path: Path) -> str:
@@ -46,11 +53,12 @@ def badge(path: Path) -> str:
 def in_step(path: Path) -> dict:
     "The notebook as it should be: the badge below the title, and then the cell that installs."
     nb = json.loads(path.read_text(encoding="utf-8"))
-    cells = [c for c in nb["cells"] if c["id"] != ID]
+    module = next(filter(None, map(default_exp, nb["cells"])), "")
+    cells = [c for c in nb["cells"] if c["id"] != ID and not default_exp(c)]
     below = "".join(cells[1]["source"])
     text = f"{badge(path)}\n\n" + re.sub(rf"\A{BADGE}\s*", "", below)
     cells[1] = cells[1] | dict(source=text.splitlines(keepends=True))
-    return nb | dict(cells=[*cells[:2], cell(), *cells[2:]])
+    return nb | dict(cells=[*cells[:2], cell(module), *cells[2:]])
 
 
 def those() -> list[Path]:

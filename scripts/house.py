@@ -378,28 +378,14 @@ def style(house: House) -> Iterator[Found]:
             yield Found("style", s.room, where, 1, f"{where}: {text}")
 
 
-def prose_words(text: str) -> int:
-    "Words of Markdown: no code, formulas, comments or link addresses."
-    text = re.sub(r"(?s)```.*?```|\$\$.*?\$\$|<!--.*?-->", " ", text)
-    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"</?[A-Za-z][^>\n]*>", " ", text))
-    return sum(bool(re.search(r"\w", word)) for word in text.split())
-
-
-def installs(source: str) -> bool:
-    "Is it the cell of scripts.colab? It is hidden and the same in every lesson: no page shows it."
-    return "#@title On Colab, this cell installs" in source
-
-
 def pages(house: House) -> Iterator[Found]:
     "Cells, words, and the share of code cells that are longer than five lines."
     for nb in house.notebooks:
         if nb.name == "index": continue
-        words = prose_words("\n\n".join(source for kind, source in nb.cells if kind == "markdown"))
-        code = [s for s in nb.code if not installs(s)]
-        lengths = [sum(not line.startswith("#|") for line in s.strip().splitlines()) for s in code]
+        words = sum(len(source.split()) for kind, source in nb.cells if kind == "markdown")
+        lengths = [sum(not line.startswith("#|") for line in s.strip().splitlines()) for s in nb.code]
         long = 100 * sum(n > 5 for n in lengths) / max(1, len(lengths))
-        n = len(nb.cells) - len(nb.code) + len(code)
-        yield Found("cells", nb.name, nb.name, n, f"{n} cells")
+        yield Found("cells", nb.name, nb.name, len(nb.cells), f"{len(nb.cells)} cells")
         yield Found("words", nb.name, nb.name, words, f"{words:,} words")
         text = f"{long:.0f} % of its code cells have more than 5 lines"
         yield Found("long cells", nb.name, nb.name, long, text)
