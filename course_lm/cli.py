@@ -14,7 +14,7 @@ from pathlib import Path
 from .homework.sheets import PAGES
 from .lab import checkout, open_lab
 from .support.checks import Text, checked
-from .support.machine import cache_path, hub_names, kept_model, usable_cores
+from .support.machine import cache_path, hub_names, kept_model, on_hub, usable_cores
 
 # %% ../nbs/99_command_line.ipynb #d7b03d9e
 def _version():
@@ -183,21 +183,17 @@ def _in_cache(kind, name): # is a data set's table or a model's weights in the l
         folders.append(tables/name.replace('/', '___'))
     files = (p for folder in folders if folder.is_dir() for p in folder.rglob('*'))
     return any(p.name.endswith(endings) and p.exists() for p in files)
-def _on_hub(kind, name):
-    from huggingface_hub import HfApi
-    try: return bool(HfApi().repo_info(name, repo_type=kind, timeout=5))
-    except Exception: return False
 def _assets(network): # (check, value, ok, hint)
     for kind,name,where,call in _optional:
         try: found = 'in the hub cache' if _in_cache(kind, name) else ''
         except Exception: found = ''
-        if network and not found and _on_hub(kind, name): found = 'on the hub'
+        if network and not found and on_hub(name): found = 'on the hub'
         missing = 'not reachable' if network else 'not in the hub cache'
         hint = f'for {where}: {call} fetches it once you are connected'
         yield f'{kind} {name}', found or missing, True if found else None, hint
     for name,hub in hub_names.items():
         found = 'on this machine' if kept_model(name) else ''
-        if network and not found and _on_hub('model', hub): found = 'on the hub'
+        if network and not found and on_hub(hub): found = 'on the hub'
         hint = f'for sections "For real": load_lm({name!r}, head) gets it from the hub, or by pip'
         yield f'model {name}', found or 'not on this machine', True if found else None, hint
 

@@ -157,7 +157,7 @@ def test_doctor_finds_what_was_downloaded(tmp_path, monkeypatch):
     (tmp_path / "datasets" / "stanfordnlp___imdb").mkdir(parents=True)
     (tmp_path / "datasets" / "stanfordnlp___imdb" / "train.arrow").write_bytes(b"x")
     assert look()[model] == look()[table] == "in the hub cache"
-    monkeypatch.setattr(cli, "_on_hub", lambda kind, name: kind == "dataset")
+    monkeypatch.setattr(cli, "on_hub", lambda name: name == "Salesforce/wikitext")
     asked = look(network=True)
     assert asked["dataset Salesforce/wikitext"] == "on the hub"
     assert asked["model distilbert/distilbert-base-uncased"] == "not reachable"
@@ -168,7 +168,7 @@ def test_doctor_knows_the_real_models(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     def look(**kw): return doctor(**kw).set_index("check").value
     assert look()["model smollm2"] == look()["model minilm"] == "not on this machine"
-    monkeypatch.setattr(cli, "_on_hub", lambda kind, name: name == hub_names["smollm2"])
+    monkeypatch.setattr(cli, "on_hub", lambda name: name == hub_names["smollm2"])
     assert look(network=True)["model smollm2"] == "on the hub"
     with whole_folder(tmp_path / "models" / "minilm") as new: (new / "config.json").write_text("{}")
     assert look()["model minilm"] == "on this machine" and look()["model smollm2"] == "not on this machine"
