@@ -8,7 +8,8 @@ readme = here / "README.md"
 settings = ConfigParser()
 settings.read(here / "settings.ini", encoding="utf-8")
 cfg = settings["DEFAULT"]
-DATA = ["py.typed", "records/*", "pretrained/*/*", "texts/*", "homework/sheets/*"]
+DATA = ["py.typed", "records/*", "pretrained/*/*", "texts/*", "homework/sheets/*",
+        "jupyter/labconfig/*"]
 EXTRAS = "lessons", "dev", "browser", "bench", "site", "real"
 extras = {extra: cfg[f"{extra}_requirements"].split() for extra in EXTRAS}
 oldest, newest = (tuple(map(int, cfg[f"{end}_python"].split("."))) for end in ("min", "max"))

@@ -124,11 +124,12 @@ def find_page(
 def environment(
     root, # the repository
 )->dict: # variables for JupyterLab and its kernels
-    "The threads of a kernel, and this repository's library."
-    paths = [str(root), os.environ.get('PYTHONPATH', '')]
+    "The threads of a kernel, this repository's library, and what JupyterLab does if its user hasn't said."
     threads = str(max(1, usable_cores()//2))
     ours = dict(OMP_NUM_THREADS=threads, TOKENIZERS_PARALLELISM='false')
-    return ours | os.environ | dict(PYTHONPATH=os.pathsep.join(filter(None, paths)))
+    first = dict(PYTHONPATH=root, JUPYTER_CONFIG_PATH=root/'course_lm'/'jupyter')
+    paths = {k: os.pathsep.join(filter(None, [str(v), os.environ.get(k)])) for k,v in first.items()}
+    return ours | os.environ | paths
 
 # %% ../nbs/98_lab.ipynb #fa7b874b
 def command(
@@ -136,11 +137,10 @@ def command(
     page, # of `find_page`
     browser=True, # False: only print the address
 )->list: # of str
-    "What starts JupyterLab with a page open; no updates are looked for."
+    "What starts JupyterLab with a page open."
     options = dict(root_dir=root, preferred_dir=root/'work', open_browser=browser)
     words = [f'--ServerApp.{name}={value}' for name,value in options.items()]
-    return [sys.executable, '-m', 'jupyterlab', *words, f'--LabApp.default_url=/lab/tree/work/{page}',
-            '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
+    return [sys.executable, '-m', 'jupyterlab', *words, f'--LabApp.default_url=/lab/tree/work/{page}']
 def open_lab(
     root, # the repository
     lesson=None, # how the name of a page begins

@@ -61,9 +61,8 @@ class Lab:
 
 
 def settings(folder: Path, theme: str, whole: bool) -> None:
-    "JupyterLab's own settings: no news, this theme; `whole`: cells out of sight are in the page as well."
-    said = {"apputils-extension/notification": dict(fetchNews="false", checkForUpdates=False),
-            "apputils-extension/themes": {"theme": f"JupyterLab {theme}", "adaptive-theme": False}}
+    "A user's settings: this theme; `whole`: cells out of sight are in the page as well. No news: by the lab."
+    said = {"apputils-extension/themes": {"theme": f"JupyterLab {theme}", "adaptive-theme": False}}
     if whole: said["notebook-extension/tracker"] = dict(windowingMode="none")
     for name, values in said.items():
         path = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"

@@ -161,6 +161,32 @@ def test_half_of_the_cores_for_a_kernel(course, monkeypatch):
     assert found["OMP_NUM_THREADS"] == "7" and found["PYTHONPATH"] == f"{course}{os.pathsep}there"
 
 
+NEWS = "@jupyterlab/apputils-extension:notification"
+ASK = f"""import json, sys
+from jupyterlab.labapp import LabApp
+from jupyterlab_server.settings_utils import _get_overrides, get_settings
+app = LabApp()
+found, _ = get_settings(app.app_settings_dir, app.schemas_dir, sys.argv[1], "{NEWS}",
+                        overrides=_get_overrides(app.app_settings_dir)[0])
+print(json.dumps([found["settings"].get(k, found["schema"]["properties"][k]["default"])
+                  for k in ("fetchNews", "checkForUpdates")]))"""
+
+
+@pytest.mark.parametrize("ours, chosen, says", [
+    (True, {}, ["false", False]), (True, {"fetchNews": "true"}, ["true", False]), (False, {}, ["none", True])])
+def test_jupyterlab_asks_nobody_about_news_but_its_user_may_choose(tmp_path, monkeypatch, ours, chosen, says):
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "first start"))
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "theirs")
+    file = tmp_path / "settings" / f"{NEWS.replace(':', '/')}.jupyterlab-settings"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(chosen))
+    env = lab.environment(root) if ours else os.environ
+    assert env["JUPYTER_CONFIG_PATH"].endswith("theirs")
+    done = subprocess.run([sys.executable, "-c", ASK, str(tmp_path / "settings")], env=env, cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert json.loads(done.stdout) == says, done.stderr
+
+
 @pytest.mark.parametrize("lesson, page", [
     (None, "00_data.ipynb"), ("", "00_data.ipynb"), ("2", "20_chunking.ipynb"),
     ("homework/2", "homework/20_homework.ipynb")])
@@ -184,7 +210,6 @@ def test_the_lab_opens_the_copy_and_ends_with_jupyters_status(course, monkeypatc
     words, env, cwd = started[0]
     assert words[:3] == [sys.executable, "-m", "jupyterlab"] and cwd == course
     assert "--LabApp.default_url=/lab/tree/work/20_chunking.ipynb" in words
-    assert "--LabApp.news_url=None" in words  # JupyterLab may still ask whether it shall fetch any
     assert "--ServerApp.open_browser=False" in words and f"--ServerApp.root_dir={course}" in words
     said = "6 files copied into work/\nwork/20_chunking.ipynb: what you change here stays\n"
     assert capsys.readouterr().out == said

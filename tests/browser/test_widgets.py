@@ -4,6 +4,7 @@ import json, re
 
 import pytest
 
+from scripts.jupyter import open_page
 from scripts.lessons import nbs
 from tests.browser.conftest import shots
 
@@ -84,6 +85,15 @@ def after_change(box, selector: str, before: str) -> str:
 
 
 def text_in(box, selector: str) -> str: return "".join(box.locator(selector).all_inner_texts())
+
+
+def test_a_first_start_asks_nothing(lab, browser):
+    page = open_page(browser, lab, "work/98_lab.ipynb")
+    page.wait_for_timeout(8000)  # the question about news would come once the lab has settled
+    said = page.locator(".jp-toast, .Toastify__toast, .jp-Dialog").all_inner_texts()
+    page.close()
+    lab.stop("work/98_lab.ipynb")
+    assert said == []
 
 
 def test_chunk_explorer(shown):
