@@ -30,6 +30,10 @@ def arguments(argv, about):
                    help='train nothing: compute the numbers of the card of the model in --out again')
     p.add_argument('--about', help='corpus and licence, for the card; without it the card names the files')
     p.add_argument('--note', help='a sentence for the card')
+    p.add_argument('--licence', help='of the weights, for the front matter of the card: apache-2.0')
+    p.add_argument('--language', help='of the texts, for the same: en')
+    p.add_argument('--datasets', nargs='+', default=[], metavar='NAME',
+                   help='of the corpus on a hub, for the same: stanfordnlp/imdb')
     p.add_argument('--threads', type=int, default=1, help='of each process')
     p.add_argument('--seed', type=int, default=42, help='of weights, order and masks')
     p.add_argument('--vocab', type=int, default=4096, help='tokens of the tokenizer')
@@ -145,6 +149,15 @@ def earlier_runs(folder):
     if not path.exists(): return []
     last = json.loads(path.read_text())
     return [*last.pop('before', []), last]
+
+
+def front_matter(a):
+    "What a hub reads of a card, as YAML: what the command line says, and what the model is for."
+    task = 'text-generation' if a.objective == 'causal' else 'fill-mask'
+    said = dict(license=a.licence, language=a.language, library_name='transformers', pipeline_tag=task)
+    lines = [f'{k}: {json.dumps(v)}' for k,v in said.items() if v]
+    if a.datasets: lines += ['datasets:', *(f'- {json.dumps(name)}' for name in a.datasets)]
+    return '\n'.join(['---', *lines, '---', '', ''])
 
 
 def notes(a, report, home, recited):

@@ -24,7 +24,7 @@ from course_lm.scratch import plan_run, training_speed
 from course_lm.support.files import whole_folder
 
 from runs.preparing import (
-    arguments, check_beginning, check_start, command_line, earlier_runs, notes, prepare)
+    arguments, check_beginning, check_start, command_line, earlier_runs, front_matter, notes, prepare)
 
 
 def recipe_of(a):
@@ -68,8 +68,8 @@ def release(a, model, tokenizer, tokens, report, history, command):
     print(json.dumps(scores, indent=1), flush=True)
     about = a.about or 'Read: ' + ', '.join(name for name,_ in report['files']) + '.'
     before = earlier_runs(a.start) if a.start else []
-    card = model_card(Path(a.out).name, model.config, history, about, scores, command,
-                      notes(a, report, home, recited), before)
+    card = front_matter(a) + model_card(Path(a.out).name, model.config, history, about, scores, command,
+                                         notes(a, report, home, recited), before)
     evals = [{k: None if v != v else v for k,v in e.items()} for e in history.evals] # JSON has no NaN
     run = dict(settings=history.settings, seconds=round(history.seconds), decay_from=history.decay_from,
                evals=evals)

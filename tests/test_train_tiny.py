@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from course_lm.checkpoints import Checkpoints
 from course_lm.data import python_docs
@@ -73,6 +74,12 @@ def options(folder, work, *more):
     ]
 
 
+def front_matter(card):
+    empty, front, _ = card.split('---\n', 2)
+    assert empty == ''
+    return yaml.safe_load(front)
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
     from safetensors.torch import load_file
@@ -105,6 +112,9 @@ def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
     train_tiny.main(
         [w for w in options(folder, tmp_path / 'whole', '--out', str(tmp_path / 'out'), '--measure')]
     )
+    assert (tmp_path / 'out' / 'README.md').read_text() == card and front_matter(card) == dict(
+        library_name='transformers', pipeline_tag='text-generation'
+    )
     said = capsys.readouterr().out
     scores = json.loads(said[said.index('\n{') + 1 :] if said.startswith('{"documents') else said)
     for name, value in scores.items():
@@ -131,10 +141,25 @@ def test_killed_and_resumed_to_identical_weights(docs, tmp_path, capsys):
             str(tmp_path / 'out'),
             '--out',
             str(tmp_path / 'bert'),
+            '--licence',
+            'apache-2.0',
+            '--language',
+            'no',
+            '--datasets',
+            'stanfordnlp/imdb',
+            'a: b',
         )
     )
     assert reference_texts(tmp_path / 'bert') == home
-    assert str(tmp_path) not in (tmp_path / 'bert' / 'README.md').read_text()
+    card = (tmp_path / 'bert' / 'README.md').read_text()
+    assert str(tmp_path) not in card and '\n# bert\n' in card
+    assert front_matter(card) == dict(
+        license='apache-2.0',
+        language='no',
+        library_name='transformers',
+        pipeline_tag='fill-mask',
+        datasets=['stanfordnlp/imdb', 'a: b'],
+    )
 
 
 def test_the_script_makes_a_masked_model(docs, tmp_path):
