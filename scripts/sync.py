@@ -9,7 +9,7 @@ from pathlib import Path
 from scripts.lessons import root
 
 # inside the package, made by no export
-kept_by_hand = {"pretrained", "records", "texts", "sheets", "py.typed", "__main__.py"}
+kept_by_hand = {"jupyter", "pretrained", "records", "texts", "sheets", "py.typed", "__main__.py"}
 ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.part", "models")
 
 

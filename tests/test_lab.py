@@ -173,8 +173,9 @@ print(json.dumps([found["settings"].get(k, found["schema"]["properties"][k]["def
 
 
 @pytest.mark.parametrize("ours, chosen, says", [
-    (True, {}, ["false", False]), (True, {"fetchNews": "true"}, ["true", False]), (False, {}, ["none", True])])
-def test_jupyterlab_asks_nobody_about_news_but_its_user_may_choose(tmp_path, monkeypatch, ours, chosen, says):
+    (True, {}, ["false", False]), (True, {"fetchNews": "true"}, ["true", False]),
+    (False, {}, ["none", True])])
+def test_no_question_about_news_but_a_user_may_choose(tmp_path, monkeypatch, ours, chosen, says):
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "first start"))
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "theirs")
     file = tmp_path / "settings" / f"{NEWS.replace(':', '/')}.jupyterlab-settings"
