@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from scripts import glossary
+from scripts import glossary, records
 from scripts.lessons import nbs
 from tests.test_pages import anchors
 
@@ -14,7 +14,15 @@ def test_the_glossary_is_in_step_with_the_lessons():
     assert stored == made, f"run `{glossary.COMMAND}`: it makes the page anew"
 
 
-@pytest.mark.parametrize("page", ["glossary.md", "errata.md", "families.md", "leaves_out.md"])
+def test_every_record_is_on_the_page_of_records_and_read_by_somebody():
+    stored = records.PAGE.read_text(encoding="utf-8")
+    assert stored == records.page(), f"run `{records.COMMAND}`: it makes the page anew"
+    names = {p.stem for p in records.KEPT.glob("*.json")}
+    assert set(records.programs()) >= names >= set(records.shown()) and len(names) > 15
+    assert names - set(records.shown()) <= {"checks", "labels", "perplexity"}, "shown by no lesson"
+
+
+@pytest.mark.parametrize("page", ["glossary.md", "errata.md", "families.md", "leaves_out.md", "records.md"])
 def test_links_of_a_page_lead_somewhere(page):
     text, broken = (nbs / page).read_text(encoding="utf-8"), []
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -26,7 +34,7 @@ def test_links_of_a_page_lead_somewhere(page):
 
 def test_the_front_page_leads_to_both():
     front = (nbs / "index.ipynb").read_text(encoding="utf-8")
-    pages = "glossary.md", "errata.md", "families.md", "leaves_out.md"
+    pages = "glossary.md", "errata.md", "families.md", "leaves_out.md", "records.md"
     assert all(f"](../nbs/{page})" in front for page in pages)
 
 

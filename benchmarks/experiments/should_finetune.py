@@ -304,5 +304,5 @@ if __name__ == '__main__':
     args = parser.parse_args()
     if args.lesson == bool(args.reviews): parser.error('give either --reviews FOLDER or --lesson')
     found = lesson() if args.lesson else main(args.reviews, args.only)
-    name = 'should_finetune_lesson.json' if args.lesson else 'should_finetune.json'
-    if not args.only: keep(found, args.out or results/name)
+    where = results/'should_finetune_lesson.json' if args.lesson else results/'should_finetune.json'
+    if not args.only: keep(found, args.out or where)

@@ -1,0 +1,152 @@
+"""Lesson 61: tiny-bert, taught by larger or other classifiers on reviews that nobody labelled.
+
+    alias run='python -m benchmarks.experiments.distil --imdb PATH --unlabelled PATH2'
+    run                        # the teacher is NB-SVM
+    run --minilm FOLDER        # the teacher is the mean of its log-odds and of those of a fine-tuned MiniLM
+    run --labels-only          # the same student and updates, without a teacher, for comparison
+
+PATH is whatever load_imdb takes, PATH2 a parquet file with the columns text and movie. The splits are those
+of course_lm/records/imdb.json: by movie, seed 42. A teacher learns from train alone; it then says of every
+unlabelled review (but those of valid's and test's movies) how likely it is good. The student learns these
+probabilities and the labels of train, shuffled together; an epoch is chosen on valid, test is asked once.
+A run that was stopped goes on when the same command is given again (--keep), and a row that stands is not
+made again.
+"""
+import argparse
+from pathlib import Path
+
+from benchmarks import bench
+
+bench.prepare(threads=1)
+import numpy as np, torch
+
+from benchmarks.experiments.minilm_imdb import temperature
+
+RESULTS, SEED, MILLION = bench.results/'distilled.json', 42, 1_000_000
+PACKAGES = 'torch', 'transformers', 'scikit-learn', 'numpy'
+
+
+def load(args):
+    "The splits, and the texts without labels whose movies are in neither valid nor test."
+    import pandas as pd
+    from course_lm.baselines import imdb_splits
+    from course_lm.data import load_imdb
+    data = imdb_splits(load_imdb(args.imdb), by='movie', shares=(.8, .1, .1), seed=SEED)
+    more = pd.read_parquet(args.unlabelled)
+    held = {*data['valid']['movie'], *data['test']['movie']}
+    return data, more['text'][~more['movie'].isin(held)].tolist()
+
+
+def log_odds(p): return np.log(p.clip(1e-7, 1-1e-7)) - np.log1p(-p.clip(1e-7, 1-1e-7))
+
+
+def nbsvm(data, texts):
+    "What NB-SVM, fitted to train, says of the texts: log-odds."
+    from datasets import Dataset
+    from course_lm.baselines import linear_baseline
+    asked = dict(data, test=Dataset.from_dict(dict(text=texts, label=[i % 2 for i in range(len(texts))])))
+    return log_odds(linear_baseline(asked, 'nbsvm', score_on='test').probs)
+
+
+def minilm(folder, texts):
+    from course_lm.classification import encode_reviews, predict_proba
+    from course_lm.models import load_lm
+    model, tokenizer = load_lm(folder, 'sequence-classification')
+    with torch.autocast('cpu', torch.bfloat16):
+        return predict_proba(model, tokenizer, encode_reviews(texts, tokenizer, 256, 'left'), log_odds=True)
+
+
+def taught(args, data, texts, folder):
+    """Probabilities of the teacher for the texts, made as sure as valid says that it may be. What each
+    classifier says is kept, for it takes a while."""
+    asked, said = [*texts, *data['valid']['text']], []
+    for name in ('nbsvm', *(['minilm'] if args.minilm else [])):
+        path = folder/f'{name}.npy'
+        if not path.exists():
+            found = nbsvm(data, asked) if name == 'nbsvm' else minilm(args.minilm, asked)
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(path.with_suffix('.part.npy'), found)
+            path.with_suffix('.part.npy').replace(path)
+        said.append(np.load(path, allow_pickle=False))
+    odds, truth = np.mean(said, 0), np.array(data['valid']['label'])
+    T = temperature(odds[len(texts):], truth)
+    right = float(((odds[len(texts):] > 0) == truth).mean())
+    return 1/(1+np.exp(-odds[:len(texts)]/T)), dict(temperature=T, teacher_valid_accuracy=right)
+
+
+def soft(model):
+    "The model, computing in bfloat16; labels are probabilities of the second class, in millionths."
+    forward = model.forward
+
+    def asked(labels=None, **batch):
+        with torch.autocast('cpu', torch.bfloat16): out = forward(**batch)
+        if labels is not None:
+            p = labels/MILLION
+            target = torch.stack([1-p, p], 1)
+            out.loss = torch.nn.functional.cross_entropy(out.logits.float(), target)
+        return out
+    model.forward = asked
+    return model
+
+
+def batches(rows, labels, tokenizer, lengths, size):
+    from functools import partial
+    from torch.utils.data import DataLoader
+    from course_lm.classification import LengthBucketedSampler, review_batch
+    rows = [dict(input_ids=i, label=round(p*MILLION)) for i,p in zip(rows, labels)]
+    return DataLoader(rows, batch_sampler=LengthBucketedSampler(lengths, size, seed=SEED),
+                      collate_fn=partial(review_batch, tokenizer=tokenizer))
+
+
+def main(args):
+    from course_lm.baselines import LABELS, wilson_interval
+    from course_lm.checkpoints import Checkpoints
+    from course_lm.classification import ADAMW_LINEAR, encode_reviews, predict_proba
+    from course_lm.finetuning import Recipe, train_loop
+    from course_lm.models import load_lm
+    teacher = 'NB-SVM and MiniLM' if args.minilm else 'NB-SVM'
+    if args.labels_only: teacher = 'labels only'
+    name = f'{teacher}, {args.epochs} epochs'
+    rows = bench.kept(args.out).get('rows', [])
+    if any(r['name'] == name for r in rows): return bench.show('distilled', rows)
+    data, texts = load(args)
+    model, tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS, seed=SEED)
+    model.drop.p = .3
+    enc = {k: encode_reviews(v, tokenizer, 256, 'left') for k,v in data.items()}
+    ids, lengths = list(enc['train']['input_ids']), list(enc['train']['length'])
+    labels, told = np.array(data['train']['label'], float), {}
+    if not args.labels_only:
+        more = encode_reviews(texts, tokenizer, 256, 'left')
+        ids, lengths = ids + list(more['input_ids']), lengths + list(more['length'])
+        said, told = taught(args, data, texts, args.keep/'teachers')
+        labels = np.concatenate([labels, said])
+
+    def right(part):
+        return (predict_proba(model, tokenizer, enc[part]) > .5) == (np.array(data[part]['label']) == 1)
+    recipe = Recipe.of(ADAMW_LINEAR, lr=args.lr, epochs=args.epochs, batch_size=32, warmup_steps=.1,
+                       seed=SEED, keep_best=True, schedule='linear')
+    history = train_loop(soft(model), batches(ids, labels, tokenizer, lengths, 32), recipe=recipe,
+                         evaluate=lambda model: dict(valid_accuracy=float(right('valid').mean())),
+                         checkpoints=Checkpoints(args.keep/'-'.join(name.replace(',', '').split()),
+                                                 seconds=120))
+    hits = int(right('test').sum())
+    row = dict(name=name, teacher=teacher, reviews=len(ids), labelled=len(data['train']), epochs=args.epochs,
+               lr=args.lr, **told, valid_accuracy=[e['valid_accuracy'] for e in history.evals][1:],
+               test_accuracy=hits/len(data['test']), interval=list(wilson_interval(hits, len(data['test']))))
+    where = bench.machine(*PACKAGES)
+    bench.keep(dict(rows=rows + [bench.rounded(row)], precision='bfloat16', machine=where), args.out)
+    bench.show('distilled', rows + [row])
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--imdb', type=Path, required=True)
+    parser.add_argument('--unlabelled', type=Path, required=True)
+    parser.add_argument('--minilm', type=Path)
+    parser.add_argument('--labels-only', action='store_true')
+    parser.add_argument('--epochs', type=int, default=2)
+    parser.add_argument('--lr', type=float, default=5e-4)
+    parser.add_argument('--keep', type=Path, default=bench.root/'work'/'distil')
+    parser.add_argument('--out', type=Path, default=RESULTS)
+    main(parser.parse_args())

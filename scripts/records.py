@@ -1,0 +1,85 @@
+"""What was measured: each record with its command, machine and dates, and the lessons that show it.
+
+    python -m scripts.records           # makes nbs/records.md
+    python -m scripts.records --check   # exit status 1 where it is out of step
+"""
+import ast
+import json
+import re
+import sys
+
+from scripts.lessons import is_numbered, nbs, read
+
+root = nbs.parent
+KEPT, PAGE, COMMAND = root / "course_lm" / "records", nbs / "records.md", "python -m scripts.records"
+
+
+def programs() -> dict[str, tuple]:
+    "record -> (module, what it says of itself) of the programs that write one."
+    found = {}
+    for path in sorted((root / "benchmarks").glob("*/[a-z]*.py")):
+        text = path.read_text(encoding="utf-8")
+        about = " ".join(ast.get_docstring(ast.parse(text)).split("\n\n")[0].split())
+        module = ".".join(path.relative_to(root).with_suffix("").parts)
+        written = re.findall(r"results\s*/\s*['\"](\w+)\.json", text)
+        for name in written: found.setdefault(name, (module, about))
+    return found
+
+
+def shown() -> dict[str, list]:
+    "record -> the lessons whose code reads it."
+    found = {}
+    for path in sorted(p for p in nbs.glob("*.ipynb") if is_numbered(p)):
+        code = "\n".join(c.source for c in read(path).cells if c.cell_type == "code")
+        if "records" not in code: continue
+        for name in (p.stem for p in KEPT.glob("*.json")):
+            asked = rf"['\"]{name}\.json['\"]|record(ed)?\(['\"]{name}['\"]"
+            if re.search(asked, code): found.setdefault(name, []).append(path)
+    return found
+
+
+def where(value) -> tuple[set, set]:
+    "The processors and the dates that stand anywhere in a record."
+    cpus, dates = set(), set()
+    for key, v in value.items() if isinstance(value, dict) else enumerate(value):
+        if key == "cpu": cpus.add(v)
+        elif key == "machine" and isinstance(v, str): cpus.add(v.split(",")[0])
+        elif key == "date": dates.add(v)
+        elif isinstance(v, dict | list):
+            more = where(v)
+            cpus, dates = cpus | more[0], dates | more[1]
+    return cpus, dates
+
+
+def page() -> str:
+    "The page as Markdown."
+    made, seen = programs(), shown()
+    lines = ["# What was measured", "",
+             "> Numbers that take too long for a lesson: the command of each, the machine, the dates.", "",
+             "A lesson is short. What takes longer, or needs real data or a real model, is measured by a "
+             "program in [benchmarks/](https://github.com/course-lm/course_lm/tree/main/benchmarks), kept as "
+             "a record in the package, and read by the lesson from there. Each program's `--help` says what "
+             "it needs.", "",
+             "| Record | What it is about | Command | Machine, dates | Shown in |",
+             "| --- | --- | --- | --- | --- |"]
+    for path in sorted(KEPT.glob("*.json")):
+        module, about = made[path.stem]
+        cpus, dates = where(json.loads(path.read_text(encoding="utf-8")))
+        when = min(dates) if len(dates) == 1 else f"{min(dates)} to {max(dates)}"
+        lessons = ", ".join(f"[{p.name[:2]}]({p.name})" for p in seen.get(path.stem, [])) or "-"
+        machine = ", ".join(re.sub(r"\((R|TM)\)| Processor", "", cpu) for cpu in sorted(cpus))
+        row = f"`{path.stem}`", about, f"`python -m {module}`", f"{machine}, {when}", lessons
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(args: list[str]) -> int:
+    if "--check" not in args:
+        PAGE.write_text(page(), encoding="utf-8")
+        return 0
+    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page(): return 0
+    print(f"{PAGE.name} is not in step with the records; run `{COMMAND}`", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
