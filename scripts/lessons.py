@@ -1,5 +1,5 @@
 "What the other scripts know about notebooks: which there are, how to run one, what a clean one looks like."
-import json, os, re, sys, tempfile, time
+import hashlib, json, os, re, sys, tempfile, time
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
@@ -82,6 +82,22 @@ def left_out(source: str) -> str:
     return next((flag for flag in sorted(flags) if flag in marks), "")
 
 
+def code_hash(source: str) -> str: return hashlib.sha256(source.strip().encode()).hexdigest()[:16]
+
+
+def recorded(key: str, source: str) -> list:
+    """What `benchmarks.experiments.for_real` saw under a cell that needs a network, below a line that says
+    when and where; nothing where the cell was never run, or has changed since."""
+    from nbformat import from_dict
+    from nbformat.v4 import new_output
+    file = root / "course_lm" / "records" / "for_real.json"
+    found = json.loads(file.read_text(encoding="utf-8")).get(key, {}) if file.exists() else {}
+    if found.get("code") != code_hash(source): return []
+    m = found["machine"]
+    head = new_output("stream", name="stdout", text=f"(run on {m['date']}, {m['cpu']}, one thread)\n")
+    return [head, *map(from_dict, found["outputs"])]
+
+
 def read(path: Path):
     import nbformat
     return nbformat.read(path, as_version=4)
@@ -110,7 +126,7 @@ def execute(path: Path, on_cell=lambda i, n: None, timeout: int = 900):
             why = left_out(cell.source) if cell.cell_type == "code" else ""
             if not why: return await super().async_execute_cell(cell, cell_index, **kwargs)
             self.skipped = self.skipped + [why]
-            cell.outputs, cell.execution_count = [], None
+            cell.outputs, cell.execution_count = recorded(f"{path.stem}#{cell.id}", cell.source), None
             return cell
 
     nb, config, sockets = read(path), Config(), tempfile.TemporaryDirectory()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 from .files import whole_folder
 from .machine import cache_path, hub_names, kept_model, on_hub, quiet
@@ -87,7 +88,9 @@ def from_gguf(
     "A GGUF file as a folder that transformers reads without help."
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    with quiet(), torch.random.fork_rng(devices=[]):
+    def plain(items, **bar): return items # the reader draws a bar of its own, whatever transformers is told
+    bar = patch('transformers.modeling_gguf_pytorch_utils.tqdm', plain, create=True)
+    with bar, quiet(), torch.random.fork_rng(devices=[]):
         how, at = dict(gguf_file=path.name, dtype=torch.float32), path.parent
         rounded = AutoModelForCausalLM.from_pretrained(at, trust_remote_code=False, **how)
         tokenizer = AutoTokenizer.from_pretrained(at, gguf_file=path.name, trust_remote_code=False)
