@@ -4,6 +4,8 @@
     run                     # frozen: every review is read once, then logistic regression on what was kept
     run --train 5000        # the same with fewer reviews to read: 20 CPU-milliseconds each
     run --compare           # beside NB-SVM, on test: McNemar, interval, calibration before and after
+    run --long              # short, middle and long reviews: the last window against the mean of all
+    run --split             # split by movie against a split by review
 
 PATH is whatever load_imdb takes. The splits are those of course_lm/records/imdb.json: by movie, seed 42,
 20,000, 2,500 and 2,500 reviews, so that NB-SVM and tiny-bert in that file were asked the same test. What the
@@ -155,9 +157,40 @@ def temperature(odds, labels):
     return float(min(np.geomspace(.2, 10, 400), key=loss))
 
 
-def compare(args):
-    from course_lm.baselines import RunResult, linear_baseline
+def nbsvm_odds(data):
+    "Log-odds of NB-SVM for valid and test."
+    from course_lm.baselines import linear_baseline
+    def log_odds(p): return np.log(p.clip(1e-7, 1-1e-7)) - np.log1p(-p.clip(1e-7, 1-1e-7))
+    return {part: log_odds(linear_baseline(data, 'nbsvm', score_on=part).probs) for part in ('valid', 'test')}
+
+
+def compared(data, odds, pairs):
+    "Runs of {name: log-odds by part} with their calibration, and pairs of names with their difference."
+    from course_lm.baselines import RunResult
     from course_lm.comparing import calibration_error, difference_interval, mcnemar
+    runs, told, tested = {}, [], []
+    for name, o in odds.items():
+        T = temperature(o['valid'], np.array(data['valid']['label']))
+        both = (1/(1+np.exp(-x.clip(-500, 500))) for x in (o['test'], o['test']/T))
+        before, after = (RunResult.of(splits=data, score_on='test', chosen_on='valid', name=name, probs=p)
+                         for p in both)
+        runs[name] = before
+        told.append(dict(name=name, test_accuracy=before.accuracy, interval=list(before.interval),
+                         temperature=T, calibration_error=calibration_error(before),
+                         after=calibration_error(after)))
+    for a, b in pairs:
+        m, d = mcnemar(runs[a], runs[b]), difference_interval(runs[a], runs[b])
+        tested.append(dict(first=a, second=b, only_first=m.only_a, only_second=m.only_b, p=m.p,
+                           difference=d[0], low=d[1], high=d[2]))
+    bench.show('compared', [{k: v for k,v in r.items() if k != 'interval'} for r in told])
+    bench.show('pairs', tested)
+    return dict(runs=bench.rounded(told), pairs=bench.rounded(tested))
+
+
+BOTH = 'mean of both log-odds'
+
+
+def compare(args):
     data = load(args.imdb)
     data['train'] = data['train'].select(range(args.train))
     rows = [r for r in bench.kept(args.out)['frozen'] if r['labels'] == args.train and r['seed'] == 0]
@@ -166,34 +199,77 @@ def compare(args):
                         (best['window'], best['layers'])) for part in data}
     chosen = np.random.default_rng(0).permutation(args.train)
     minilm = fit(x['train'][chosen], np.array(data['train']['label'])[chosen], best['C'])
-    def log_odds(p): return np.log(p.clip(1e-7, 1-1e-7)) - np.log1p(-p.clip(1e-7, 1-1e-7))
-    nb = {part: linear_baseline(data, 'nbsvm', score_on=part).probs for part in ('valid', 'test')}
-    odds = {'NB-SVM': {k: log_odds(p) for k,p in nb.items()},
-            'MiniLM, frozen': {k: minilm.decision_function(x[k]) for k in nb}}
-    odds['mean of both log-odds'] = {k: sum(o[k] for o in odds.values())/2 for k in nb}
-    truth = {part: np.array(data[part]['label']) for part in nb}
-    runs, told = {}, []
-    for name, o in odds.items():
-        T = temperature(o['valid'], truth['valid'])
-        both = (1/(1+np.exp(-x.clip(-500, 500))) for x in (o['test'], o['test']/T))
-        before, after = (RunResult.of(splits=data, score_on='test', chosen_on='valid', name=name, probs=p)
-                         for p in both)
-        runs[name] = before
-        told.append(dict(name=name, test_accuracy=before.accuracy, interval=list(before.interval),
-                         temperature=T, calibration_error=calibration_error(before),
-                         after=calibration_error(after)))
-    pairs = []
-    names = list(runs)
-    for a, b in ((names[1], names[0]), (names[0], names[2])):
-        m, d = mcnemar(runs[a], runs[b]), difference_interval(runs[a], runs[b])
-        pairs.append(dict(first=a, second=b, only_first=m.only_a, only_second=m.only_b, p=m.p,
-                          difference=d[0], low=d[1], high=d[2]))
-    where = bench.machine(*PACKAGES)
+    nb, frozen = nbsvm_odds(data), 'MiniLM, frozen'
+    odds = {'NB-SVM': nb, frozen: {k: minilm.decision_function(x[k]) for k in nb}}
+    odds[BOTH] = {k: sum(o[k] for o in odds.values())/2 for k in nb}
     which = {k: best[k] for k in ('window', 'layers', 'C')}
-    new = dict(labels=args.train, features=which, runs=told, pairs=pairs, machine=where)
-    bench.keep(bench.kept(args.out) | {'compared': bench.rounded(new)}, args.out)
-    bench.show('compared', [{k: v for k,v in r.items() if isinstance(v, float) or k == 'name'} for r in told])
-    bench.show('pairs', pairs)
+    new = dict(labels=args.train, features=which, machine=bench.machine(*PACKAGES),
+               **compared(data, odds, [(frozen, 'NB-SVM'), ('NB-SVM', BOTH)]))
+    bench.keep(bench.kept(args.out) | {'compared': new}, args.out)
+
+
+# ---- long reviews, and another split
+
+
+def every_layer(args, data, window):
+    "Features by part, and the C that valid chose for them at so many labels."
+    C = next(r['C'] for r in bench.kept(args.out)['frozen'] if r['labels'] == args.train
+             and (r['seed'], r['window'], r['layers']) == (0, window, 'every'))
+    return {part: features(embedded(make, list(data[part]['text']), args.keep/part)[0], (window, 'every'))
+            for part in data}, C
+
+
+def n_windows(texts, tokenizer):
+    from course_lm.support.inputs import around
+    room = WINDOW - sum(map(len, around(tokenizer)))
+    rows = tokenizer(texts, add_special_tokens=False, verbose=False)['input_ids']
+    return np.array([len(windows(ids, room)) for ids in rows])
+
+
+def by_windows(right, n):
+    "Accuracy with its interval for reviews of one window, of two, and of more."
+    from course_lm.baselines import wilson_interval
+    groups = {'one': n == 1, 'two': n == 2, 'three or more': n > 2}
+    return [dict(windows=name, reviews=int(mine.sum()), accuracy=float(right[mine].mean()),
+                 interval=list(wilson_interval(int(right[mine].sum()), int(mine.sum()))))
+            for name, mine in groups.items()]
+
+
+def long(args):
+    data, rows = load(args.imdb), []
+    data['train'] = data['train'].select(range(args.train))
+    y = {part: np.array(data[part]['label']) for part in data}
+    n = n_windows(list(data['test']['text']), make()[1])
+    for which in tqdm(('tail', 'all'), desc='windows'):
+        x, C = every_layer(args, data, which)
+        right = fit(x['train'], y['train'], C).predict(x['test']) == y['test']
+        rows += [dict(reads=which) | row for row in by_windows(right, n)]
+    new = dict(labels=args.train, layers='every', rows=bench.rounded(rows), machine=bench.machine(*PACKAGES))
+    bench.keep(bench.kept(args.out) | {'long': new}, args.out)
+    bench.show('long', [{k: v for k,v in r.items() if k != 'interval'} for r in rows])
+
+
+def split(args):
+    "The same 25,000 reviews cut by movie and cut by review, as many in each part."
+    from course_lm.baselines import imdb_splits, linear_baseline, wilson_interval
+    from course_lm.data import load_imdb
+    data, rows = load(args.imdb), []
+    x, C = every_layer(args, data, 'all')
+    place = {text: (part, i) for part in data for i,text in enumerate(data[part]['text'])}
+    other = imdb_splits(load_imdb(args.imdb), by='position', shares=SHARES, seed=SPLIT_SEED)
+    for name, parts in tqdm({'movie': data, 'review': other}.items(), desc='splits'):
+        z, y = {}, {part: np.array(parts[part]['label']) for part in parts}
+        for part in ('train', 'test'):
+            z[part] = np.stack([x[p][i] for p,i in map(place.get, parts[part]['text'])])
+        frozen = fit(z['train'], y['train'], C).predict(z['test'])
+        runs = {'NB-SVM': linear_baseline(parts, 'nbsvm').predictions, 'MiniLM, frozen': frozen}
+        for run, said in runs.items():
+            hits = int((said == y['test']).sum())
+            rows.append(dict(split=name, run=run, labels=len(y['train']), test_accuracy=hits/len(y['test']),
+                             interval=list(wilson_interval(hits, len(y['test'])))))
+    new = dict(rows=bench.rounded(rows), seed=SPLIT_SEED, C=C, machine=bench.machine(*PACKAGES))
+    bench.keep(bench.kept(args.out) | {'split': new}, args.out)
+    bench.show('split', [{k: v for k,v in r.items() if k != 'interval'} for r in rows])
 
 
 if __name__ == '__main__':
@@ -201,8 +277,10 @@ if __name__ == '__main__':
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--imdb', type=Path, required=True)
     parser.add_argument('--train', type=int, default=20000, help='reviews to learn from')
-    parser.add_argument('--compare', action='store_true')
+    what = parser.add_mutually_exclusive_group()
+    for name in ('compare', 'long', 'split'): what.add_argument(f'--{name}', action='store_true')
     parser.add_argument('--keep', type=Path, default=bench.root/'work'/'minilm')
     parser.add_argument('--out', type=Path, default=RESULTS)
     args = parser.parse_args()
-    (compare if args.compare else frozen)(args)
+    asked = (f for f in (compare, long, split) if getattr(args, f.__name__))
+    next(asked, frozen)(args)
