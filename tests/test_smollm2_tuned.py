@@ -1,4 +1,4 @@
-"What lesson 5 says of SmolLM2 on film reviews holds in the record, and the record was made with what it says."
+"What lesson 5 says of SmolLM2 on film reviews holds in the record, and the record has its settings."
 import json
 
 import pytest
