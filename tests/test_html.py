@@ -62,9 +62,11 @@ def test_pieces_and_their_looks():
     assert re.search(r'a<br>b<br>c<br><span[^>]*>d', stacked)
 
 def test_scales():
-    one, two = (re.findall(r'>\s*([+-]?[\d.]+) <', show_text(['a'], 'x', 4, two_ends=t).data)
-                for t in (False, True))
-    assert one == ['0', '1', '2', '4'] and two == ['-4', '-2', '0', '+2', '+4']
+    def ticks(most, two_ends):
+        return re.findall(r'>\s*([+-]?[\d.]+) <', show_text(['a'], 'x', most, two_ends=two_ends).data)
+    assert ticks(4, False) == ['0', '1', '2', '4'] and ticks(4, True) == ['-4', '-2', '0', '+2', '+4']
+    assert ticks(3.94932, True) == ['-3.95', '-1.97', '0', '+1.97', '+3.95'] # three digits, and no 1e+04
+    assert ticks(12345.6, False) == ['0', '3090', '6170', '12300']
 
 def test_visible():
     assert visible(' a\n') == '·a⏎\n' and visible('') == '∅'
