@@ -117,6 +117,7 @@ def test_doctor_finds_what_was_half_made(tmp_path, monkeypatch):
     assert "abc.incomplete" in hint and ".part-mine-0123abcd" in hint
 
 
+@pytest.mark.tree
 def test_doctor_finds_two_copies_of_the_library(tmp_path, monkeypatch):
     assert "library" not in doctor().check.tolist()
     monkeypatch.setattr(cli, "checkout", lambda: tmp_path)

@@ -130,6 +130,7 @@ def links(text):
     return [link for link in found if not re.match(r"[a-z]+:|#", link)]
 
 
+@pytest.mark.tree
 def test_every_link_of_the_real_copies_lands(tmp_path):
     for p in root.iterdir():
         if p.name != "work": os.symlink(p, tmp_path / p.name)
@@ -172,6 +173,7 @@ print(json.dumps([found["settings"].get(k, found["schema"]["properties"][k]["def
                   for k in ("fetchNews", "checkForUpdates")]))"""
 
 
+@pytest.mark.tree
 @pytest.mark.parametrize("ours, chosen, says", [
     (True, {}, ["false", False]), (True, {"fetchNews": "true"}, ["true", False]),
     (False, {}, ["none", True])])

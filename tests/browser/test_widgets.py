@@ -98,7 +98,7 @@ def test_a_first_start_asks_nothing(lab, browser):
 
 def test_chunk_explorer(shown):
     box = shown("21_what_a_cut_costs")
-    before = text_in(box, HTML)
+    before = after_change(box, HTML, "")
     assert "chunk_size 64" in before
     press(box, "[role=slider]", "ArrowLeft", 4)
     box.page.keyboard.press("Tab")
@@ -111,7 +111,7 @@ def test_chunk_explorer(shown):
 def test_masking_explorer(shown):
     box = shown("30_causal_vs_masked_labels")
     table = ".jp-RenderedHTMLCommon"
-    before = text_in(box, table)
+    before = after_change(box, table, "")
     press(box, "[role=slider]", "End")
     box.page.keyboard.press("Tab")
     after = after_change(box, table, before)
@@ -120,7 +120,7 @@ def test_masking_explorer(shown):
 
 def test_next_word_game(shown):
     box = shown("11_entropy")
-    before = text_in(box, HTML)
+    before = after_change(box, HTML, "")
     press(box, "input[type=text]", "End")
     box.page.keyboard.insert_text("the")
     press(box, "button", "Space")
@@ -130,7 +130,7 @@ def test_next_word_game(shown):
 
 def test_review_box(shown):
     box = shown("62_long_reviews")
-    before = text_in(box, HTML)
+    before = after_change(box, HTML, "")
     assert "probability" in before and "detective" in before
     press(box, "textarea", "Control+a")
     box.page.keyboard.insert_text("I hated it. The plot was boring, and the cast is dreadful.")

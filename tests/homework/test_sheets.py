@@ -58,6 +58,7 @@ def test_a_sheet_asks_for_what_the_checker_knows(path):
     assert not any(c.get("outputs") for c in nb["cells"]) and all(c["id"] for c in nb["cells"])
 
 
+@pytest.mark.tree
 def test_the_students_sheets_are_in_step():
     assert sheets.differences() == []
     assert set(shipped()) == {p.name for p in SOURCES}
