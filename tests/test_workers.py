@@ -129,6 +129,7 @@ def public_classes():
                 yield name
 
 
+@pytest.mark.tree
 def test_every_class_that_goes_to_workers_is_tried(here):
     tried = {name for name, _ in here}
     assert set(public_classes()) - NOT_SENT <= tried and NOT_SENT <= set(public_classes())
@@ -167,6 +168,7 @@ def test_a_stream_that_is_sent_goes_on_where_it_stood():
     assert equal(list(sent), list(stream)) and len(list(stream)) > 2
 
 
+@pytest.mark.tree
 def test_no_lesson_gives_its_workers_a_class_of_the_notebook():
     "A new Python cannot import what a notebook defines: what workers need is imported, or there are none."
     named = [s for s in House().sources if "num_workers" in s.text and s.kind != "file"]
