@@ -131,8 +131,8 @@ def run_all(page) -> None:
 
 
 def wait_until_idle(page, lab: Lab, path: str, limit: int) -> bool:
-    """Wait until a kernel has had nothing to do for some seconds and no cell in sight waits for it (a page that
-    gets no processor sends its cells late). False where `limit` seconds were too few."""
+    """Wait until a kernel has had nothing to do for some seconds, and no cell in sight waits for it: a page
+    without a processor sends its cells late. False where `limit` seconds were too few."""
     quiet, end = 0, time.monotonic() + limit
     while quiet < 3 and time.monotonic() < end:
         page.wait_for_timeout(1000)
