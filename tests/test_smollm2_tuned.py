@@ -32,6 +32,13 @@ def test_all_weights_gain_at_a_moderate_rate_and_lose_at_a_high_one():
     assert rows[1e-3]["test"] > UNTOUCHED["test"] and rows[1e-3]["home"] > UNTOUCHED["home"]
 
 
+def test_lora_gains_less_than_all_weights_and_neither_forgets_home():
+    "55: LoRA with a fiftieth of the weights; its one rate, beside the best of all weights."
+    lora, full = of("LoRA")[1e-3], best("all weights")
+    assert full["test"] < lora["test"] < UNTOUCHED["test"] and 1/60 < lora["trained"]/full["trained"] < 1/50
+    assert max(lora["home"], full["home"]) < UNTOUCHED["home"]
+
+
 @pytest.mark.parametrize("row", ROWS[1:], ids=lambda r: r["name"])
 def test_a_row_was_trained_on_what_it_says(row):
     assert row["updates"] == row["tokens"] // (FILMS["chunk"] * FILMS["batch"])

@@ -1,9 +1,7 @@
 """SmolLM2, 135 million parameters, fine-tuned on a slice of real film reviews: what it gains on reviews, and
 what becomes of WikiText-2.
 
-    alias run='nice -n 10 python -m benchmarks.experiments.smollm2_tuned'
-    run films --imdb PATH --text TEST_TXT    # 50, 55: all weights, the last four blocks, LoRA
-    run verdicts --imdb PATH                 # 53: taught to answer the prompt of `smollm2 prompts`
+    python -m benchmarks.experiments.smollm2_tuned films --imdb PATH --text TEST_TXT    # for 50 and 55
 
 PATH is a folder of IMDb as parquet with a column movie, TEST_TXT WikiText-2's test.txt. No movie is on two
 sides. Rates are tried with the first seed, until the best on validation reviews has a worse one on each side;
@@ -15,16 +13,15 @@ import argparse
 from pathlib import Path
 
 from benchmarks import bench
-from benchmarks.experiments.smollm2 import END, PROMPTS, Rows, load
+from benchmarks.experiments.smollm2 import END, Rows, load
 
-import numpy as np, torch
+import torch
 
 RESULTS = bench.results/'smollm2_tuned.json'
 RATES = 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2
 FILMS = dict(chunk=256, batch=4, tokens=16_384, more=49_152, valid=4_096, test=8_192, home=8_192, rank=8,
              last=4, seeds=[0, 1, 2], precision='bf16',
              first={'all weights': 1e-4, 'LoRA': 1e-3, 'last blocks': 3e-4})
-VERDICTS = dict(PROMPTS, labels=[500], batch=8, valid=100, rates=[2e-5, 6e-5], seed=0, precision='bf16')
 
 
 def ready(method='all weights', seed=0):
@@ -139,61 +136,10 @@ def manual(data, record, rate):
     record.add('the manual', make)
 
 
-# ---- 53
-
-
-def verdicts(args):
-    from course_lm.baselines import wilson_interval
-    from course_lm.finetuning import train_loop
-    s, parts, tokenizer = VERDICTS, split(args.imdb), ready()[1]
-    words = [tokenizer(w)['input_ids'][0] for w in (' negative', ' positive')]
-    record = Rows('verdicts', s, args.out)
-
-    def prompt(text):
-        tail = tokenizer.decode(tokenizer(text, verbose=False)['input_ids'][-s['tokens']:])
-        return tokenizer(f'Review: {tail}\nSentiment (positive or negative):', verbose=False)['input_ids']
-    def batch(rows):
-        "Prompt and verdict, padded behind; only the verdict has a label."
-        ids = [torch.tensor([*prompt(t), words[y]]) for t, y in zip(rows['text'], rows['label'])]
-        x = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id)
-        n = torch.tensor([len(i) for i in ids])
-        labels, mask = torch.full_like(x, -100), (torch.arange(x.shape[1]) < n[:, None]).long()
-        labels[range(len(n)), n-1] = x[range(len(n)), n-1]
-        return dict(input_ids=x, attention_mask=mask, labels=labels)
-    @torch.no_grad()
-    def right(model, rows):
-        model.eval()
-        found = []
-        for t in rows['text']:
-            said = model(input_ids=torch.tensor([prompt(t)]), logits_to_keep=1).logits[0, -1].float()
-            found.append(bool(said[words[1]] > said[words[0]]))
-        return np.array(found) == np.array(rows['label']), float(np.mean(found))
-    def run(labels, rate, tested):
-        def make():
-            model, rows = ready()[0], parts['train'].shuffle(seed=s['seed']).select(range(labels))
-            train = [batch(rows[i:i+s['batch']]) for i in range(0, labels, s['batch'])]
-            history = train_loop(model, train, lr=rate, seed=s['seed'])
-            sides = dict(valid=parts['valid'].select(range(s['valid'])))
-            if tested: sides['test'] = parts['test'].select(range(s['reviews']))
-            done = dict(labels=labels, rate=rate, train_nats=history.train_loss(16))
-            for side, asked in sides.items():
-                ok, positive = right(model, asked)
-                done[side] = float(ok.mean())
-                if side == 'test':
-                    done |= dict(reviews=len(ok), right=done['test'], says_positive=positive,
-                                 interval=list(wilson_interval(int(ok.sum()), len(ok))))
-            return done
-        name = f'{labels} labels, rate {rate:g}'
-        record.add(name, make)
-        return next(r for r in record.rows if r['name'] == name)
-    for labels in s['labels']:
-        for rate in s['rates']: run(labels, rate, True)
-
-
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = dict(films=films, verdicts=verdicts)
+    parts = dict(films=films)
     parser.add_argument('part', choices=parts)
     parser.add_argument('--text', type=Path)
     parser.add_argument('--imdb', type=Path)
