@@ -121,3 +121,15 @@ def test_the_code_of_lesson_61_is_that_of_the_experiment():
                  attention_mask=torch.tensor([[1, 1, 1], [1, 1, 0]]))
     with torch.no_grad(): a, b = live(**batch), recorded(**batch)
     assert torch.equal(a.logits, b.logits) and torch.equal(a.loss, b.loss)
+
+
+def test_what_lesson_63_says_of_the_two_best():
+    found = record('minilm_tuned')['compared']
+    nb, tuned_run, both = found['runs']
+    assert [round(100*r['test_accuracy'], 1) for r in (nb, tuned_run, both)] == [90.9, 91.8, 92.6]
+    gain, more = found['pairs']
+    assert [round(100*gain[k], 1) for k in ('difference', 'low', 'high')] == [.9, -.3, 2.1]
+    assert [round(100*more[k], 1) for k in ('difference', 'low', 'high')] == [.8, 0, 1.7]
+    assert round(gain['p'], 2) == .16 and round(more['p'], 2) == .06
+    assert [round(100*r[k], 1) for r in (tuned_run, nb) for k in ('calibration_error', 'after')] == [
+        1.9, 1.1, 2.3, 1.3]
