@@ -103,8 +103,9 @@ def running_lab(root: Path, config: Path, page: str = "", theme: str = "Light", 
 def open_page(browser, lab: Lab, path: str, **options):
     "A notebook in JupyterLab, its kernel idle."
     page = browser.new_page(**dict(viewport=dict(width=1300, height=1100)) | options)
-    page.goto(lab.url(path), timeout=300_000)
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=300_000)
+    page.set_default_timeout(300_000)
+    page.goto(lab.url(path))
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
     for _ in range(600):
         accept(page)
         if lab.state(path) == "idle": return page
