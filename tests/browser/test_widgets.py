@@ -84,7 +84,9 @@ def after_change(box, selector: str, before: str) -> str:
     raise AssertionError(f"nothing has changed: {before[:200]}")
 
 
-def text_in(box, selector: str) -> str: return "".join(box.locator(selector).all_inner_texts())
+def text_in(box, selector: str) -> str:
+    "The same whether it is laid out already or not, unlike `all_inner_texts`."
+    return "".join(box.locator(selector).all_text_contents())
 
 
 def test_a_first_start_asks_nothing(lab, browser):
