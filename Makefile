@@ -33,7 +33,7 @@ site: .venv/.installed  ## make the web pages from the stored outputs, into _sit
 
 site-test: site  ## look at every page in a headless browser (needs Chromium)
 	@$(PY) -m scripts.set_up browser
-	$(PY) -m pytest tests/site -q
+	$(PY) -m pytest tests/site -q -rs
 
 readme: .venv/.installed  ## make README.md from nbs/index.ipynb
 	$(PY) -m scripts.readme

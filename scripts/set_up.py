@@ -3,6 +3,7 @@
     python -m scripts.set_up             # the library, JupyterLab, and what tests need
     python -m scripts.set_up site        # add what `make site` needs: any list of settings.ini
     CPU=1 python -m scripts.set_up       # PyTorch without its GPU libraries: about 2 GB, not 7, on Linux
+    NEWEST=1 python -m scripts.set_up    # the newest versions within settings.ini's bounds: no constraints
 
 uv installs where it is there, pip elsewhere, the same set: constraints.txt. Python's own library is enough.
 """
@@ -32,13 +33,21 @@ def find_uv(python: Path) -> str:
     return shutil.which("uv") or shutil.which("uv", path=str(python.parent)) or ""
 
 
+def wanted(name: str) -> bool:
+    "Does the environment ask for it, as CPU=1 does?"
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+def pins() -> list[str]: return [] if wanted("NEWEST") else ["--constraint", str(root / "constraints.txt")]
+
+
 def has_cpu_wheels(uv: str, python: Path, said: list[str]) -> bool:
     "Can uv get PyTorch for CPUs? It knows where they are; nothing is installed."
     with tempfile.TemporaryDirectory() as tmp:
         asked = Path(tmp, "asked.txt")
         asked.write_text("torch\n", encoding="utf-8")
         command = [uv, "pip", "compile", "--quiet", "--torch-backend", "cpu", "--python", str(python),
-                   "--constraint", str(root / "constraints.txt"), str(asked)]
+                   *pins(), str(asked)]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0: return True
     said.append("PyTorch's wheels for CPUs cannot be reached: the plain ones come, with their GPU libraries")
@@ -49,7 +58,7 @@ def commands(python: Path, extra: str, cpu: bool, said: list[str]) -> list[list[
     "Ways to install, the first to be tried first; what a user should know is added to `said`."
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
     quiet = [] if extra == "dev" else ["--quiet"]
-    what = [*quiet, "--constraint", str(root / "constraints.txt"), "--editable", f"{root}[{extra}]"]
+    what = [*quiet, *pins(), "--editable", f"{root}[{extra}]"]
     uv = find_uv(python)
     if cpu and not uv:
         subprocess.run([*pip, "--quiet", "uv"])
@@ -76,7 +85,7 @@ def main(words: list[str]) -> int:
     if why: sys.exit(why)
     known = runpy.run_path(str(root / "setup.py"))["EXTRAS"]
     if extra not in known: sys.exit(f"no list {extra!r} in settings.ini; there are {', '.join(known)}")
-    cpu = os.environ.get("CPU", "0") not in ("", "0")
+    cpu = wanted("CPU")
     size = "2 GB" if cpu else "7 GB on Linux, 2 GB with CPU=1"
     if extra == "dev": print(f"Setting up .venv (about {size}; some minutes, once)", flush=True)
     code = install(env, extra, cpu)

@@ -157,6 +157,13 @@ def test_uv_installs_where_it_is_and_pip_elsewhere_the_same_set(ways):
         assert not any("//" in word for word in command), "no address of a registry"
 
 
+def test_the_newest_versions_are_had_without_constraints(ways, monkeypatch):
+    monkeypatch.setenv("NEWEST", "1")
+    for uv in ("uv", None):
+        _, [command] = ways(uv, True)
+        assert "--constraint" not in command and command[-1].endswith("[dev]")
+
+
 def test_pip_goes_on_where_uv_could_not(ways):
     code, commands = ways("uv", True, fails=1)
     assert code == 0 and kinds(commands) == ["uv", "pip"]
