@@ -52,3 +52,9 @@ def test_the_last_blocks_gain_less():
 def test_a_row_was_trained_on_what_it_says(row):
     assert row["updates"] == row["tokens"] // (FILMS["chunk"] * FILMS["batch"])
     assert (row["trained"] > 1e8) == (row["method"] == "all weights")
+
+
+def test_the_manual_gains_though_the_verdict_is_to_leave_it():
+    "53: training disagrees with the verdict, use it as it is."
+    row, = (r for r in FOUND["rows"] if "before" in r)
+    assert row["after"] < .9*row["before"] and row["rate"] == best("all weights")["rate"]
