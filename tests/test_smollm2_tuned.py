@@ -56,5 +56,6 @@ def test_a_row_was_trained_on_what_it_says(row):
 
 def test_the_manual_gains_though_the_verdict_is_to_leave_it():
     "53: training disagrees with the verdict, use it as it is."
-    row, = (r for r in FOUND["rows"] if "before" in r)
+    row = FOUND["rows"][-1] # as the lesson shows it
+    assert row["text"] == "manual"
     assert row["after"] < .9*row["before"] and row["rate"] == best("all weights")["rate"]
