@@ -30,12 +30,17 @@ def shown() -> dict[str, list]:
     "record -> the lessons whose code reads it."
     found = {}
     for path in sorted(p for p in nbs.glob("*.ipynb") if is_numbered(p)):
-        code = "\n".join(c.source for c in read(path).cells if c.cell_type == "code")
-        if "records" not in code: continue
+        cells = [c.source for c in read(path).cells if c.cell_type == "code"]
         for name in (p.stem for p in KEPT.glob("*.json")):
-            asked = rf"['\"]{name}\.json['\"]|record(ed)?\(['\"]{name}['\"]"
-            if re.search(asked, code): found.setdefault(name, []).append(path)
+            if any(_reads(cell, name) for cell in cells): found.setdefault(name, []).append(path)
     return found
+
+
+def _reads(code: str, name: str) -> bool:
+    "By its name, or as one of several."
+    if re.search(rf"['\"]{name}\.json['\"]|record(ed)?\(['\"]{name}['\"]", code): return True
+    several = re.search(r"recorded\(name\)|\{name\}\.json", code)
+    return bool(several and re.search(rf"for name in \([^)]*['\"]{name}['\"]", code))
 
 
 def where(value) -> tuple[set, set]:
