@@ -9,7 +9,7 @@ several lessons introduce it, the first sentence that stands alone is taken.
 import re
 import sys
 
-from scripts.lessons import is_numbered, nbs, read
+from scripts.lessons import is_numbered, keep_page, nbs, read
 
 PAGE = nbs / "glossary.md"
 COMMAND = "python -m scripts.glossary"
@@ -135,13 +135,4 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(args: list[str]) -> int:
-    if "--check" not in args:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page(): return 0
-    print(f"{PAGE.name} is not in step with the lessons; run `{COMMAND}`", file=sys.stderr)
-    return 1
-
-
-if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__": sys.exit(keep_page(PAGE, page(), sys.argv[1:], COMMAND))

@@ -98,6 +98,15 @@ def recorded(key: str, source: str) -> list:
     return [head, *map(from_dict, found["outputs"])]
 
 
+def keep_page(path: Path, text: str, args: list[str], command: str) -> int:
+    "Write a page that a script makes; with --check only say whether it is in step. The exit status."
+    if "--check" not in args: path.write_text(text, encoding="utf-8")
+    elif not path.exists() or path.read_text(encoding="utf-8") != text:
+        print(f"{path.name} is not in step with what it is made of; run `{command}`", file=sys.stderr)
+        return 1
+    return 0
+
+
 def read(path: Path):
     import nbformat
     return nbformat.read(path, as_version=4)

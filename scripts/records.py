@@ -8,9 +8,8 @@ import json
 import re
 import sys
 
-from scripts.lessons import is_numbered, nbs, read
+from scripts.lessons import is_numbered, keep_page, nbs, read, root
 
-root = nbs.parent
 KEPT, PAGE, COMMAND = root / "course_lm" / "records", nbs / "records.md", "python -m scripts.records"
 
 
@@ -78,13 +77,4 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(args: list[str]) -> int:
-    if "--check" not in args:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page(): return 0
-    print(f"{PAGE.name} is not in step with the records; run `{COMMAND}`", file=sys.stderr)
-    return 1
-
-
-if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__": sys.exit(keep_page(PAGE, page(), sys.argv[1:], COMMAND))

@@ -2,7 +2,7 @@
 
     alias run='python -m benchmarks.experiments.distil --imdb PATH --unlabelled PATH2'
     run                        # the teacher is NB-SVM
-    run --minilm FOLDER        # the teacher is the mean of its log-odds and of those of a fine-tuned MiniLM
+    run --minilm FOLDER        # its log-odds and those of what minilm_tuned left in FOLDER, in the mean
     run --labels-only          # the same student and updates, without a teacher, for comparison
 
 PATH is whatever load_imdb takes, PATH2 a parquet file with the columns text and movie. The splits are those
@@ -49,11 +49,11 @@ def nbsvm(data, texts):
 
 
 def minilm(folder, texts):
-    from course_lm.classification import encode_reviews, predict_proba
-    from course_lm.models import load_lm
-    model, tokenizer = load_lm(folder, 'sequence-classification')
-    with torch.autocast('cpu', torch.bfloat16):
-        return predict_proba(model, tokenizer, encode_reviews(texts, tokenizer, 256, 'left'), log_odds=True)
+    "What a MiniLM says that `minilm_tuned` has trained, its head on the mean of its states: log-odds."
+    from benchmarks.experiments.minilm_tuned import make, tail
+    from course_lm.classification import predict_proba
+    model, tokenizer = make(folder)
+    return predict_proba(model, tokenizer, tail(texts, tokenizer), log_odds=True)
 
 
 def taught(args, data, texts, folder):

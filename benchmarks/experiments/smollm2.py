@@ -316,13 +316,17 @@ def prompts(args):
         f'{s["examples"]} examples': row(examples(), question)})
 
 
-if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = dict(mistakes=mistakes, manual=manual, windows=windows, reviews=reviews, prompts=prompts)
+def command(about, results, **parts):
+    "The command line: a part, the folders that it reads, and where the record goes."
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('part', choices=parts)
     parser.add_argument('--text', type=Path)
     parser.add_argument('--imdb', type=Path)
-    parser.add_argument('--out', type=Path, default=RESULTS)
+    parser.add_argument('--out', type=Path, default=results)
     args = parser.parse_args()
     parts[args.part](args)
+
+
+if __name__ == '__main__':
+    command(__doc__, RESULTS, mistakes=mistakes, manual=manual, windows=windows, reviews=reviews,
+            prompts=prompts)

@@ -9,11 +9,10 @@ a seed decides which reviews are read, their order, and LoRA's first A. Weights 
 arithmetic of a layer is bf16. A row is written to course_lm/records/smollm2_tuned.json when it is done, and
 one that stands there is not done again.
 """
-import argparse
 from pathlib import Path
 
 from benchmarks import bench
-from benchmarks.experiments.smollm2 import END, Rows, load
+from benchmarks.experiments.smollm2 import END, Rows, command, load
 
 import torch
 
@@ -136,13 +135,4 @@ def manual(data, record, rate):
     record.add('the manual', make)
 
 
-if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = dict(films=films)
-    parser.add_argument('part', choices=parts)
-    parser.add_argument('--text', type=Path)
-    parser.add_argument('--imdb', type=Path)
-    parser.add_argument('--out', type=Path, default=RESULTS)
-    args = parser.parse_args()
-    parts[args.part](args)
+if __name__ == '__main__': command(__doc__, RESULTS, films=films)
