@@ -19,7 +19,7 @@ def programs() -> dict[str, tuple]:
     for path in sorted((root / "benchmarks").glob("*/[a-z]*.py")):
         text = path.read_text(encoding="utf-8")
         about = " ".join(ast.get_docstring(ast.parse(text)).split("\n\n")[0].split())
-        module = ".".join(path.relative_to(root).with_suffix("").parts)
+        module = ".".join(path.relative_to(root / "benchmarks").with_suffix("").parts)
         written = re.findall(r"results\s*/\s*['\"](\w+)\.json", text)
         for name in written: found.setdefault(name, (module, about))
     return found
@@ -62,9 +62,9 @@ def page() -> str:
              "> Numbers that take too long for a lesson: the command of each, the machine, the dates.", "",
              "A lesson is short. What takes longer, or needs real data or a real model, is measured by a "
              "program in [benchmarks/](https://github.com/course-lm/course_lm/tree/main/benchmarks), kept as "
-             "a record in the package, and read by the lesson from there. Each program's `--help` says what "
-             "it needs.", "",
-             "| Record | What it is about | Command | Machine, dates | Shown in |",
+             "a record in the package, and read by the lesson from there. You run `experiments.adapters` as "
+             "`python -m benchmarks.experiments.adapters`, and its `--help` says what it needs.", "",
+             "| Record | What it is about | Program | Machine, dates | Shown in |",
              "| --- | --- | --- | --- | --- |"]
     for path in sorted(KEPT.glob("*.json")):
         module, about = made[path.stem]
@@ -72,7 +72,7 @@ def page() -> str:
         when = min(dates) if len(dates) == 1 else f"{min(dates)} to {max(dates)}"
         lessons = ", ".join(f"[{p.name[:2]}]({p.name})" for p in seen.get(path.stem, [])) or "-"
         machine = ", ".join(re.sub(r"\((R|TM)\)| Processor", "", cpu) for cpu in sorted(cpus))
-        row = f"`{path.stem}`", about, f"`python -m {module}`", f"{machine}, {when}", lessons
+        row = f"`{path.stem}`", about, f"`{module}`", f"{machine}, {when}", lessons
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 

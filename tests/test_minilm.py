@@ -96,6 +96,14 @@ def test_what_lesson_61_says_of_fine_tuning():
     counted = next(r for r in record('imdb')['runs'] if r['name'] == 'NB-SVM' and r['split'] == 'movie'
                    and r['train_reviews'] == 20000)
     assert row['test_accuracy'] > counted['test_accuracy']
+    by_size = {n: [r['test_accuracy'] for r in found['runs'] if r['labels'] == n] for n in (100, 500, 2000)}
+    nb = {r['train_reviews']: r['test_accuracy'] for r in record('imdb')['runs']
+          if r['name'] == 'NB-SVM' and r['split'] == 'movie'}
+    assert [len(seeds) for seeds in by_size.values()] == [3, 3, 3]
+    assert all(min(by_size[n]) > nb[n] for n in (500, 2000))
+    ahead = np.mean(by_size[500]) - nb[500]
+    assert round(100*np.mean(by_size[500]), 1) == 86.2 and round(100*ahead, 1) == 4.1
+    assert max(by_size[100]) - min(by_size[100]) > .09
 
 
 def test_what_lesson_61_says_of_a_split_by_review():

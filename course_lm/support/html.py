@@ -120,7 +120,7 @@ def _scale(name, most, two_ends):
     ticks = [-most, -most/2, 0, most/2, most] if two_ends else [0, most/4, most/2, most]
     def shown(t): return f'{float(f"{t:.3g}"):{"+" if two_ends and t else ""}g}' # three digits
     return [Piece(f'{name} ', faint=True), *(Piece(f' {shown(t)} ', value=t) for t in ticks)]
-_name = '<span style="display:inline-block;min-width:7em;color:#555">{}</span>'
+_name = '<span style="display:inline-block;min-width:7em;margin-right:.6em;color:#555">{}</span>'
 _sheet = 'background:#fff;color:#111;padding:8px 12px;line-height:1.7;max-width:60em;'
 _small = 'font-size:80%;padding-top:4px;white-space:pre-wrap'
 @checked
