@@ -14,6 +14,7 @@ import json, os, shutil, sys
 from pathlib import Path
 
 import torch
+import torch.distributed.nn # before a group is made: its functions keep the one that they find
 
 from course_lm.checkpoints import Checkpoints
 from course_lm.labels import BertMasking
@@ -91,7 +92,8 @@ def main(argv=None):
     n_processes, first = int(os.environ.get('WORLD_SIZE', 1)), os.environ.get('RANK', '0') == '0'
     shared, cuda = n_processes > 1, a.device == 'cuda'
     if shared and cuda: torch.cuda.set_device(int(os.environ['LOCAL_RANK'])) # a GPU for each
-    if shared: torch.distributed.init_process_group('nccl' if cuda else 'gloo')
+    if shared:
+        torch.distributed.init_process_group('nccl' if cuda else 'gloo')
     start, theirs = load_lm(a.start, a.objective) if a.start else (None, None)
     if start: check_start(a, start.config)
     if first: prepared = prepare(a, theirs)
@@ -112,9 +114,10 @@ def main(argv=None):
     if first and checkpoints.last() is None: print_plan(a, model, len(tokens['train']), n_processes)
     history = pretrain(model, tokenizer, chunks['train'], chunks['valid'][:a.eval_chunks], recipe_of(a),
                        checkpoints, a.stop_after)
-    if shared: torch.distributed.barrier() # nobody leaves while the first still saves
+    if shared:
+        torch.distributed.barrier() # nobody leaves while the first still saves
+        torch.distributed.destroy_process_group() # by all: one that ends without it aborts, at times
     if not first: return
-    if shared: torch.distributed.destroy_process_group()
     print(history, history.evals[-1], flush=True)
     if a.out and history.done:
         release(a, model, tokenizer, tokens, report, history, command_line(a, argv, n_processes))

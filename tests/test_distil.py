@@ -19,6 +19,30 @@ def test_soft_labels_cost_what_the_two_classes_cost_by_their_shares():
     assert not hasattr(model.forward(input_ids=None), "loss")
 
 
+def test_the_log_odds_of_a_review_are_the_mean_of_its_windows():
+    logits = torch.tensor([[2., -1.], [0., 3.], [1., 1.5]])
+    model = distil.soft(SimpleNamespace(forward=lambda **batch: SimpleNamespace(logits=logits)))
+    p, odds = torch.tensor([.25, .9]), torch.tensor([(-3. + 3.)/2, .5])
+    by_hand = -(p*odds.sigmoid().log() + (1-p)*(-odds).sigmoid().log()).mean()
+    asked = model.forward(labels=(p*distil.MILLION).round().long(), review=torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(asked.loss, by_hand)
+
+
+def test_a_review_is_its_last_windows_and_its_tokens_stay_in_order():
+    from course_lm.models import load_lm
+    tokenizer = load_lm("tiny-bert")[1]
+    texts = ["Short and good.", " ".join(f"word {i}" for i in range(300))]
+    whole = tokenizer(texts)["input_ids"]
+    short, long = distil.pieces(texts, tokenizer, 2)
+    assert [list(ids) for ids in short] == [whole[0]] and [len(ids) for ids in long] == [distil.SIDE]*2
+    assert list(long[-1])[1:] == whole[1][-distil.SIDE+1:]
+    (tail,) = distil.pieces(texts, tokenizer, 1)[1]
+    assert list(tail) == list(long[-1])
+    batch = distil.window_batch([dict(windows=short, label=1.), dict(windows=long, label=.25)], tokenizer)
+    assert batch["review"].tolist() == [0, 1, 1] and batch["labels"].tolist() == [1_000_000, 250_000]
+    assert batch["input_ids"].shape == (3, distil.SIDE) and batch["attention_mask"][0].sum() == len(short[0])
+
+
 def test_log_odds_undo_the_logistic_function():
     odds = np.array([-3., 0., .5, 12.])
     np.testing.assert_allclose(distil.log_odds(1/(1+np.exp(-odds))), odds, rtol=1e-4)

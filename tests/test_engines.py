@@ -90,6 +90,7 @@ def test_engines_leave_no_trace_and_refuse(name):
 
 two_processes = '''
 import json, os, torch
+import torch.distributed.nn # before the group: its functions keep the group that they find, and its threads
 from course_lm import finetuning as ft
 from course_lm.models import new_model, tiny_gpt_config
 from course_lm.engines import train_accelerate
@@ -103,7 +104,8 @@ engine = ft.train_loop if more else train_accelerate
 model = new_model(tiny_gpt_config(tok, n_layer=2, n_embd=32))
 h = engine(model, train, valid, epochs=2, lr=3e-3, progress=False, **more)
 found = [h.losses, [s['tokens'] for s in h.steps], [e['valid_loss'] for e in h.evals]]
-if os.environ.get('RANK', '0') == '0': print(json.dumps(found))
+if os.environ.get('RANK', '0') == '0': print(json.dumps(found), flush=True)
+if not more: torch.distributed.destroy_process_group()
 '''
 
 @pytest.mark.slow

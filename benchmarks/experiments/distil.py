@@ -4,11 +4,14 @@
     run                        # the teacher is NB-SVM
     run --minilm FOLDER        # its log-odds and those of what minilm_tuned left in FOLDER, in the mean
     run --labels-only          # the same student and updates, without a teacher, for comparison
+    run --windows 4            # the student reads all of a review in windows of 256 tokens, trained on 4
 
 PATH is whatever load_imdb takes, PATH2 a parquet file with the columns text and movie. The splits are those
 of course_lm/records/imdb.json: by movie, seed 42. A teacher learns from train alone; it then says of every
 unlabelled review (but those of valid's and test's movies) how likely it is good. The student learns these
 probabilities and the labels of train, shuffled together; an epoch is chosen on valid, test is asked once.
+Without --windows it reads the last 256 tokens of a review. With it, it answers by the mean of the log-odds of
+windows side by side: all of them when it is asked, at most the last so many when it learns.
 A run that was stopped goes on when the same command is given again (--keep), and a row that stands is not
 made again.
 """
@@ -21,8 +24,9 @@ bench.prepare(threads=1)
 import numpy as np, torch
 
 from benchmarks.experiments.minilm_imdb import temperature
+from benchmarks.experiments.minilm_tuned import make, tail # and attention in float32, by that name
 
-RESULTS, SEED, MILLION = bench.results/'distilled.json', 42, 1_000_000
+RESULTS, SEED, SIDE, MILLION = bench.results/'distilled.json', 42, 256, 1_000_000
 PACKAGES = 'torch', 'transformers', 'scikit-learn', 'numpy'
 
 
@@ -50,7 +54,6 @@ def nbsvm(data, texts):
 
 def minilm(folder, texts):
     "What a MiniLM says that `minilm_tuned` has trained, its head on the mean of its states: log-odds."
-    from benchmarks.experiments.minilm_tuned import make, tail
     from course_lm.classification import predict_proba
     model, tokenizer = make(folder)
     return predict_proba(model, tokenizer, tail(texts, tokenizer), log_odds=True)
@@ -75,27 +78,48 @@ def taught(args, data, texts, folder):
 
 
 def soft(model):
-    "The model, computing in bfloat16; labels are probabilities of the second class, in millionths."
+    """The model, computing in bfloat16; labels are probabilities of the second class, in millionths. With
+    `review`, the review of each row, a review's log-odds are the mean of its rows'."""
     forward = model.forward
 
-    def asked(labels=None, **batch):
+    def asked(labels=None, review=None, **batch):
         with torch.autocast('cpu', torch.bfloat16): out = forward(**batch)
         if labels is not None:
-            p = labels/MILLION
-            target = torch.stack([1-p, p], 1)
-            out.loss = torch.nn.functional.cross_entropy(out.logits.float(), target)
+            logits, p = out.logits.float(), labels/MILLION
+            odds = logits[:, 1] - logits[:, 0]
+            if review is not None:
+                odds = torch.zeros(len(labels)).index_add(0, review, odds)/torch.bincount(review)
+            out.loss = torch.nn.functional.binary_cross_entropy_with_logits(odds, p)
         return out
     model.forward = asked
     return model
 
 
-def batches(rows, labels, tokenizer, lengths, size):
+def pieces(texts, tokenizer, most):
+    "What the student reads of each text: at most so many windows, the last ones. One is filled from the end."
+    from course_lm.classification import encode_reviews
+    from course_lm.windows import encode_windows
+    if most == 1: return [[ids] for ids in encode_reviews(texts, tokenizer, SIDE, 'left')['input_ids']]
+    windows, found = encode_windows(texts, tokenizer, SIDE, SIDE-2), [[] for _ in texts]
+    for review, ids in zip(windows['review'], windows['input_ids']): found[review].append(ids)
+    return [ids[-most:] for ids in found]
+
+
+def window_batch(examples, tokenizer):
+    "The windows of some reviews, the review of each, and a label for each review."
+    from course_lm.classification import review_batch
+    batch = review_batch([dict(input_ids=ids) for e in examples for ids in e['windows']], tokenizer)
+    batch['review'] = torch.tensor([i for i, e in enumerate(examples) for _ in e['windows']])
+    return batch | dict(labels=torch.tensor([round(e['label']*MILLION) for e in examples]))
+
+
+def batches(rows, labels, tokenizer, size):
     from functools import partial
     from torch.utils.data import DataLoader
-    from course_lm.classification import LengthBucketedSampler, review_batch
-    rows = [dict(input_ids=i, label=round(p*MILLION)) for i,p in zip(rows, labels)]
-    return DataLoader(rows, batch_sampler=LengthBucketedSampler(lengths, size, seed=SEED),
-                      collate_fn=partial(review_batch, tokenizer=tokenizer))
+    from course_lm.classification import LengthBucketedSampler
+    sampler = LengthBucketedSampler([sum(map(len, r)) for r in rows], size, seed=SEED)
+    rows = [dict(windows=r, label=p) for r,p in zip(rows, labels)]
+    return DataLoader(rows, batch_sampler=sampler, collate_fn=partial(window_batch, tokenizer=tokenizer))
 
 
 def main(args):
@@ -104,38 +128,41 @@ def main(args):
     from course_lm.classification import ADAMW_LINEAR, encode_reviews, predict_proba
     from course_lm.finetuning import Recipe, train_loop
     from course_lm.models import load_lm
+    from course_lm.windows import predict_windows
     teacher = 'NB-SVM and MiniLM' if args.minilm else 'NB-SVM'
     if args.labels_only: teacher = 'labels only'
-    name = f'{teacher}, {args.epochs} epochs'
+    name = f'{teacher}, {args.epochs} epochs' + (f', {args.windows} windows' if args.windows > 1 else '')
     rows = bench.kept(args.out).get('rows', [])
     if any(r['name'] == name for r in rows): return bench.show('distilled', rows)
     data, texts = load(args)
     model, tokenizer = load_lm('tiny-bert', 'sequence-classification', LABELS, seed=SEED)
     model.drop.p = .3
-    enc = {k: encode_reviews(v, tokenizer, 256, 'left') for k,v in data.items()}
-    ids, lengths = list(enc['train']['input_ids']), list(enc['train']['length'])
-    labels, told = np.array(data['train']['label'], float), {}
+    model.set_attn_implementation('float32')
+    read, labels, told = list(data['train']['text']), np.array(data['train']['label'], float), {}
     if not args.labels_only:
-        more = encode_reviews(texts, tokenizer, 256, 'left')
-        ids, lengths = ids + list(more['input_ids']), lengths + list(more['length'])
         said, told = taught(args, data, texts, args.keep/'teachers')
-        labels = np.concatenate([labels, said])
+        read, labels = read + texts, np.concatenate([labels, said])
 
-    def right(part):
-        return (predict_proba(model, tokenizer, enc[part]) > .5) == (np.array(data[part]['label']) == 1)
+    def right(part, windows=args.windows):
+        if windows > 1: said = predict_windows(model, tokenizer, data[part], stride=SIDE-2)
+        else: said = predict_proba(model, tokenizer, encode_reviews(data[part], tokenizer, SIDE, 'left'))
+        return (said > .5) == (np.array(data[part]['label']) == 1)
     recipe = Recipe.of(ADAMW_LINEAR, lr=args.lr, epochs=args.epochs, batch_size=32, warmup_steps=.1,
                        seed=SEED, keep_best=True, schedule='linear')
-    history = train_loop(soft(model), batches(ids, labels, tokenizer, lengths, 32), recipe=recipe,
+    train = batches(pieces(read, tokenizer, args.windows), labels, tokenizer, 32)
+    history = train_loop(soft(model), train, recipe=recipe,
                          evaluate=lambda model: dict(valid_accuracy=float(right('valid').mean())),
                          checkpoints=Checkpoints(args.keep/'-'.join(name.replace(',', '').split()),
                                                  seconds=120))
     hits = int(right('test').sum())
-    row = dict(name=name, teacher=teacher, reviews=len(ids), labelled=len(data['train']), epochs=args.epochs,
-               lr=args.lr, **told, valid_accuracy=[e['valid_accuracy'] for e in history.evals][1:],
+    row = dict(name=name, teacher=teacher, reviews=len(read), labelled=len(data['train']), epochs=args.epochs,
+               lr=args.lr, windows=args.windows, **told,
+               valid_accuracy=[e['valid_accuracy'] for e in history.evals][1:],
+               valid_last_window=float(right('valid', 1).mean()),
                test_accuracy=hits/len(data['test']), interval=list(wilson_interval(hits, len(data['test']))))
     where = bench.machine(*PACKAGES)
     bench.keep(dict(rows=rows + [bench.rounded(row)], precision='bfloat16', machine=where), args.out)
-    bench.show('distilled', rows + [row])
+    bench.show('distilled', [row])
 
 
 if __name__ == '__main__':
@@ -146,6 +173,7 @@ if __name__ == '__main__':
     parser.add_argument('--minilm', type=Path)
     parser.add_argument('--labels-only', action='store_true')
     parser.add_argument('--epochs', type=int, default=2)
+    parser.add_argument('--windows', type=int, default=1)
     parser.add_argument('--lr', type=float, default=5e-4)
     parser.add_argument('--keep', type=Path, default=bench.root/'work'/'distil')
     parser.add_argument('--out', type=Path, default=RESULTS)

@@ -26,7 +26,10 @@ def train(args):
     from course_lm.models import new_model, tiny_gpt_config
     from course_lm.pretraining import pretrain
     torch.set_num_threads(args.threads)
-    if 'RANK' in os.environ: torch.distributed.init_process_group('gloo')
+    shared = 'RANK' in os.environ
+    if shared:
+        import torch.distributed.nn # before the group is made: its functions keep the one that they find
+        torch.distributed.init_process_group('gloo')
     tokenizer = train_tokenizer(['a text'], 300)
     chunks = np.random.default_rng(0).integers(0, len(tokenizer), (24*8, 256))
     model = new_model(tiny_gpt_config(4096, n_layer=4, n_head=6, n_embd=192, max_length=256))
@@ -35,6 +38,7 @@ def train(args):
         history = pretrain(model, tokenizer, chunks, n_steps=n, batch_size=24, optimizer='muon',
                            bf16=args.bf16, compile=args.compile, decay=0., progress=False)
     if os.environ.get('RANK', '0') == '0': print(json.dumps(args.updates*24*256/history.seconds))
+    if shared: torch.distributed.destroy_process_group()
 
 def measure(args):
     best, flags = {}, ['--updates', str(args.updates), *(['--no-compile'] if not args.compile else []),
