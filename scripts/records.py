@@ -26,12 +26,14 @@ def programs() -> dict[str, tuple]:
 
 
 def shown() -> dict[str, list]:
-    "record -> the lessons whose code reads it."
+    "record -> the lessons whose code reads it, or that store what it holds."
     found = {}
     for path in sorted(p for p in nbs.glob("*.ipynb") if is_numbered(p)):
         cells = [c.source for c in read(path).cells if c.cell_type == "code"]
         for name in (p.stem for p in KEPT.glob("*.json")):
             if any(_reads(cell, name) for cell in cells): found.setdefault(name, []).append(path)
+    cells = json.loads((KEPT / "for_real.json").read_text(encoding="utf-8")) # of these the outputs are shown
+    found["for_real"] = [nbs / f"{stem}.ipynb" for stem in sorted({key.split("#")[0] for key in cells})]
     return found
 
 

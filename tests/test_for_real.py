@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from benchmarks.experiments.for_real import RESULTS, needed, with_folders
+from benchmarks.experiments.for_real import RESULTS, is_bar, needed, with_folders
 from scripts.lessons import code_hash, left_out, numbered, read, recorded
 
 CELLS = {f"{p.stem}#{c.id}": c for p in numbered() for c in read(p).cells
@@ -18,12 +18,18 @@ def text_of(outputs):
 @pytest.mark.parametrize("key", CELLS)
 def test_what_stands_below_a_cell_was_seen_there(key):
     cell = CELLS[key]
+    assert cell.outputs, f"run `python -m benchmarks.experiments.for_real {key[:2]}`: the cell was never seen"
     assert text_of(cell.outputs) == text_of(recorded(key, cell.source))
 
 
 def test_every_row_of_the_record_is_that_of_a_cell():
     assert {k: row["code"] for k, row in RECORD.items()} == {
-        k: code_hash(CELLS[k].source) for k in RECORD if k in CELLS}
+        k: code_hash(cell.source) for k, cell in CELLS.items()}
+
+
+def test_a_progress_bar_is_no_output():
+    assert is_bar(dict(data={"text/plain": "training:   0%|          | 0/126 [00:00<?, ?it/s]"}))
+    assert not is_bar(dict(data={"text/plain": "50 % | of"})) and not is_bar(dict(name="stdout", text="0%|"))
 
 
 def test_a_cell_that_has_changed_has_no_output():
@@ -45,3 +51,11 @@ def test_names_of_the_hub_become_folders():
     source = "at_hand('stanfordnlp/imdb')\nload_imdb()['train']\nload_wikitext(articles=True)"
     local = "at_hand('a')\nload_imdb('a')['train']\nload_wikitext('b', articles=True)"
     assert with_folders(source, args) == local
+
+
+def test_what_lesson_55_says_of_its_live_run_and_of_that_of_50():
+    def bits(key):
+        table = RECORD[key]["outputs"][0]["data"]["text/plain"]
+        return [line.split()[-1] for line in table.split("\n")[1:]]
+    assert bits("55_adapters#for-real") == ["1.447", "1.357"]
+    assert bits("50_fine_tuning#bf692a17") == ["1.447", "1.365"]

@@ -60,7 +60,10 @@ def run(cells, at, args, folder):
     nb = nbformat.v4.new_notebook(cells=copies)
     NotebookClient(nb, timeout=3000, resources=dict(metadata=dict(path=folder))).execute()
     tidy(nb)
-    return [o for o in nb.cells[-1].outputs if o.get('name') != 'stderr']
+    return [o for o in nb.cells[-1].outputs if o.get('name') != 'stderr' and not is_bar(o)]
+
+
+def is_bar(output): return '%|' in output.get('data', {}).get('text/plain', '')
 
 
 def store(path):

@@ -263,6 +263,12 @@ def reviews(args):
 # ---- 53
 
 
+def cut(tokenizer, text, n): return tokenizer.decode(tokenizer(text, verbose=False)['input_ids'][-n:])
+
+
+def question(text): return f'Review: {text}\nSentiment (positive or negative):'
+
+
 def prompts(args):
     from course_lm.baselines import imdb_splits, wilson_interval
     from course_lm.data import load_imdb
@@ -275,14 +281,13 @@ def prompts(args):
     yes, no = (tokenizer(w)['input_ids'] for w in (' positive', ' negative'))
     assert len(yes) == len(no) == 1
 
-    def cut(text, n): return tokenizer.decode(tokenizer(text, verbose=False)['input_ids'][-n:])
-    def question(text): return f'Review: {text}\nSentiment (positive or negative):'
     def examples():
         rng, out = np.random.default_rng(s['seed']), []
         for label in (0, 1)*(s['examples']//2):
             rows = np.flatnonzero(np.array(data['train']['label']) == label)
             text = data['train'][int(rng.choice(rows))]['text']
-            out.append(question(cut(text, s['example_tokens'])) + (' negative', ' positive')[label])
+            asked = question(cut(tokenizer, text, s['example_tokens']))
+            out.append(asked + (' negative', ' positive')[label])
         return '\n\n'.join(out) + '\n\n'
     @torch.no_grad()
     def odds(before, texts):
@@ -298,7 +303,7 @@ def prompts(args):
         return np.array(found)
     def row(before, form):
         def make():
-            texts = [cut(t, s['tokens']) for t in asked['text']]
+            texts = [cut(tokenizer, t, s['tokens']) for t in asked['text']]
             x, empty = odds(before, [form(t) for t in texts]), odds(before, [form('N/A')])[0]
             def share(said): return float((said == truth).mean())
             n = int(((x > 0) == truth).sum())

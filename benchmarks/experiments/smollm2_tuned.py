@@ -1,7 +1,9 @@
 """SmolLM2, 135 million parameters, fine-tuned on a slice of real film reviews: what it gains on reviews, and
 what becomes of WikiText-2.
 
-    python -m benchmarks.experiments.smollm2_tuned films --imdb PATH --text TEST_TXT    # for 50 and 55
+    alias run='python -m benchmarks.experiments.smollm2_tuned'
+    run films --imdb PATH --text TEST_TXT    # 50, 55
+    run verdicts --imdb PATH                 # 53: all weights learn to answer the prompt of `smollm2 prompts`
 
 PATH is a folder of IMDb as parquet with a column movie, TEST_TXT WikiText-2's test.txt. No movie is on two
 sides. Rates are tried with the first seed, until the best on validation reviews has a worse one on each side;
@@ -12,15 +14,17 @@ one that stands there is not done again.
 from pathlib import Path
 
 from benchmarks import bench
-from benchmarks.experiments.smollm2 import END, Rows, command, load
+from benchmarks.experiments.smollm2 import END, PROMPTS, Rows, command, cut, load, question
 
-import torch
+import numpy as np, torch
 
 RESULTS = bench.results/'smollm2_tuned.json'
 RATES = 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2
 FILMS = dict(chunk=256, batch=4, tokens=16_384, more=49_152, valid=4_096, test=8_192, home=8_192, rank=8,
              last=4, seeds=[0, 1, 2], precision='bf16',
              first={'all weights': 1e-4, 'LoRA': 1e-3, 'last blocks': 3e-4})
+VERDICTS = dict(labels=500, batch=8, valid=200, test=PROMPTS['reviews'], tokens=PROMPTS['tokens'],
+                rates=[3e-5, 1e-4, 3e-4], seed=0, precision='bf16')
 
 
 def ready(method='all weights', seed=0):
@@ -135,4 +139,66 @@ def manual(data, record, rate):
     record.add('the manual', make)
 
 
-if __name__ == '__main__': command(__doc__, RESULTS, films=films)
+# ---- 53
+
+
+class Verdicts:
+    "The prompt of `smollm2 prompts`, its answers, and who is asked."
+    def __init__(self, imdb):
+        self.parts, self.tokenizer = split(imdb), ready()[1]
+        self.words = [self.tokenizer(w)['input_ids'][0] for w in (' negative', ' positive')]
+
+    def prompt(self, text):
+        asked = question(cut(self.tokenizer, text, VERDICTS['tokens']))
+        return self.tokenizer(asked, verbose=False)['input_ids']
+
+    def batches(self, seed):
+        "Prompt and verdict, padded behind; only the verdict has a label."
+        size, rows = VERDICTS['batch'], self.parts['train'].shuffle(seed=seed)
+        rows = rows.select(range(VERDICTS['labels']))
+        whole = [torch.tensor([*self.prompt(t), self.words[y]]) for t, y in zip(rows['text'], rows['label'])]
+        return [self.batch(whole[i:i+size]) for i in range(0, len(whole), size)]
+
+    def batch(self, ids):
+        pad = self.tokenizer.pad_token_id
+        x = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=pad)
+        n, rows = torch.tensor([len(i) for i in ids]), torch.arange(len(ids))
+        labels = torch.full_like(x, -100)
+        labels[rows, n-1] = x[rows, n-1]
+        mask = (torch.arange(x.shape[1]) < n[:, None]).long()
+        return dict(input_ids=x, attention_mask=mask, labels=labels)
+
+    @torch.no_grad()
+    def odds(self, model, part):
+        "log p(positive)/p(negative) behind each question; and the truth."
+        model.eval()
+        rows = self.parts[part].select(range(VERDICTS[part]))
+        said = [model(input_ids=torch.tensor([self.prompt(t)]), logits_to_keep=1).logits[0, -1].float()
+                for t in rows['text']]
+        return np.array([(s[self.words[1]] - s[self.words[0]]).item() for s in said]), np.array(rows['label'])
+
+
+def verdicts(args):
+    "A rate is chosen on valid; test answers only to it. The seed decides which reviews, in what order."
+    from course_lm.baselines import wilson_interval
+    from course_lm.finetuning import train_loop
+    data, s = Verdicts(args.imdb), VERDICTS
+    record = Rows('verdicts', s, args.out)
+
+    def run(rate, part):
+        def make():
+            model = ready()[0]
+            history = train_loop(model, data.batches(s['seed']), lr=rate, seed=s['seed'])
+            odds, truth = data.odds(model, part)
+            n = int(((odds > 0) == truth).sum())
+            return dict(rate=rate, part=part, train_nats=history.train_loss(16),
+                        right=n/len(truth), interval=list(wilson_interval(n, len(truth))),
+                        says_positive=float((odds > 0).mean()))
+        name = f'{part}, rate {rate:g}'
+        record.add(name, make)
+        return next(r for r in record.rows if r['name'] == name)['right']
+    run(max(s['rates'], key=lambda rate: run(rate, 'valid')), 'test')
+    bench.show('verdicts', [{k: v for k,v in r.items() if k != 'interval'} for r in record.rows])
+
+
+if __name__ == '__main__': command(__doc__, RESULTS, films=films, verdicts=verdicts)

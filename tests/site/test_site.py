@@ -126,7 +126,8 @@ def test_no_serious_violation_of_accessibility(visit, report, page, theme):
     from axe_playwright_python.sync_playwright import Axe
     tab, *_ = visit(page, theme=theme)
     tab.screenshot(path=shots / f"{page.replace('/', '_').removesuffix('.html')}-{theme}.png")
-    answer = Axe().run(tab).response
+    # preloading asks for a style sheet's imports in the wrong folder
+    answer = Axe().run(tab, options={"preload": False}).response
     found = answer["violations"]
     counts = {v["id"]: f"{v['impact']}, {len(v['nodes'])}" for v in found}
     report["axe"][f"{page} {theme}"] = dict(passes=len(answer["passes"]), **counts)
