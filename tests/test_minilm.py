@@ -104,6 +104,7 @@ def test_what_lesson_61_says_of_fine_tuning():
     ahead = np.mean(by_size[500]) - nb[500]
     assert round(100*np.mean(by_size[500]), 1) == 86.3 and round(100*ahead, 1) == 4.2
     assert max(by_size[100]) - min(by_size[100]) > .08
+    assert round(100*np.mean(by_size[2000]), 1) == 88.2
     rates = {r["lr"]: r["valid_accuracy"] for r in found["rates"]}
     assert max(rates, key=rates.get) == 5e-5 and min(rates) < 5e-5 < max(rates)
     assert {r["lr"] for r in found["runs"] if r["labels"] < 20000} == {5e-5} != {row["lr"]} == {1e-4}
