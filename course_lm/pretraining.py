@@ -28,6 +28,10 @@ from .support.kinds import Axes, LanguageModel, Tokenizer, WarmupSteps
 from .support.processes import add_up, of_first, processes, start_alike
 from .support.randomness import epoch_order, seeded
 
+# %% ../nbs/71_pretraining.ipynb #group-threads
+# imported once there is a group, its functions would keep the group, and the threads of gloo, to the very end
+if torch.distributed.is_available(): import torch.distributed.nn
+
 # %% ../nbs/71_pretraining.ipynb #0f62ff2b
 def newton_schulz(
     g:torch.Tensor, # (rows, columns)

@@ -14,7 +14,6 @@ import json, os, shutil, sys
 from pathlib import Path
 
 import torch
-import torch.distributed.nn # before a group is made: its functions keep the one that they find
 
 from course_lm.checkpoints import Checkpoints
 from course_lm.labels import BertMasking
@@ -92,8 +91,7 @@ def main(argv=None):
     n_processes, first = int(os.environ.get('WORLD_SIZE', 1)), os.environ.get('RANK', '0') == '0'
     shared, cuda = n_processes > 1, a.device == 'cuda'
     if shared and cuda: torch.cuda.set_device(int(os.environ['LOCAL_RANK'])) # a GPU for each
-    if shared:
-        torch.distributed.init_process_group('nccl' if cuda else 'gloo')
+    if shared: torch.distributed.init_process_group('nccl' if cuda else 'gloo')
     start, theirs = load_lm(a.start, a.objective) if a.start else (None, None)
     if start: check_start(a, start.config)
     if first: prepared = prepare(a, theirs)

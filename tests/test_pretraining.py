@@ -175,7 +175,6 @@ def test_accumulated_gradients_weigh_tokens_alike(docs):
 
 TWO = """
 import os, sys, numpy as np, torch
-import torch.distributed.nn # before the group: its functions keep the group that they find, and its threads
 from transformers import AutoTokenizer
 from course_lm.labels import BertMasking
 from course_lm.models import new_model, tiny_bert_config, tiny_gpt_config

@@ -27,9 +27,7 @@ def train(args):
     from course_lm.pretraining import pretrain
     torch.set_num_threads(args.threads)
     shared = 'RANK' in os.environ
-    if shared:
-        import torch.distributed.nn # before the group is made: its functions keep the one that they find
-        torch.distributed.init_process_group('gloo')
+    if shared: torch.distributed.init_process_group('gloo')
     tokenizer = train_tokenizer(['a text'], 300)
     chunks = np.random.default_rng(0).integers(0, len(tokenizer), (24*8, 256))
     model = new_model(tiny_gpt_config(4096, n_layer=4, n_head=6, n_embd=192, max_length=256))
